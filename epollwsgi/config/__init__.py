@@ -1,0 +1,1 @@
+"""Settings: how a value is read, the one table of them, and where they come from."""

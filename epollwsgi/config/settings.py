@@ -1,0 +1,278 @@
+"""The one table of settings: name, converter, default, options, unit, help, and whether it has an effect yet.
+
+The command line, settings files, environment, `--help`, `--print-config` and the tables of the documentation are made
+from it.  It knows no source of values; `config.load` fills a `Settings`, and everything else only reads one.
+Names, short forms and meanings are gunicorn's wherever gunicorn has the setting.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any
+
+from epollwsgi.config import values as v
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What the table says about one setting; `parse` reads a single value, an item where there are `many`.
+
+    flags: as on the command line; none: settings files and environment only.  metavar: '' for a switch, which gives
+    `const`.  optional: the word meant where the option stands without a value.  many: 'items' repeat on the command
+    line, 'list' is a text split at commas everywhere.  unit: 'bytes', 'seconds', 'octal' or ''.
+    honoured: False where the value is only checked so far; `in_effect` is what the server does today instead.
+    """
+
+    parse: Callable[[object], object]
+    flags: tuple[str, ...]
+    metavar: str
+    help: str
+    section: str
+    many: str = ""
+    unit: str = ""
+    const: bool = True
+    optional: str = ""
+    honoured: bool = True
+    in_effect: object = None
+
+
+def setting(
+    default: object, parse: Callable[[Any], object], flags: str, metavar: str, help: str, *, section: str, **more: Any
+) -> Any:
+    """A field of Settings that carries its Option."""
+    return field(
+        default=default, metadata={"option": Option(parse, tuple(flags.split()), metavar, help, section, **more)}
+    )
+
+
+_start = partial(setting, section="Start")
+_socket = partial(setting, section="Sockets")
+_process = partial(setting, section="Processes and threads")
+_time = partial(setting, section="Time limits", unit="seconds")
+_limit = partial(setting, section="Limits")
+_static = partial(setting, section="Static files")
+_request = partial(setting, section="Requests and responses")
+_log = partial(setting, section="Logs")
+_proxy = partial(setting, section="Behind a proxy", honoured=False)
+_tls = partial(setting, section="TLS", honoured=False)
+_hook = partial(setting, None, v.hook, "", "FUNCTION", section="Hooks of a settings file in Python", honoured=False)
+_later = partial(_process, honoured=False)
+_log_later = partial(_log, honoured=False)
+
+Hook = Callable[..., object] | None
+COUNT = v.whole(0, v.NO_LIMIT)
+ACCESS_LOG_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
+SECURE_SCHEME_HEADERS = (("X-FORWARDED-PROTOCOL", "ssl"), ("X-FORWARDED-PROTO", "https"), ("X-FORWARDED-SSL", "on"))
+FORWARDED_FIELDS = ("proto", "for", "host", "port", "prefix", "forwarded", "all")
+
+
+# fmt: off
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Settings:
+    """Every setting with its value; without arguments the defaults."""
+
+    config: str = _start("", v.text, "-c --config", "FILE", "settings file, TOML or Python in gunicorn's format; without it ./epollwsgi.toml, else ./gunicorn.conf.py")
+    wsgi_app: str = _start("", v.text, "", "APP", "what to serve where the command line names nothing")
+    check_config: bool = _start(False, v.boolean, "--check-config", "", "load settings and application, then exit")
+    print_config: bool = _start(False, v.boolean, "--print-config", "", "show each setting and where it comes from; implies --check-config")
+    chdir: str = _start("", v.text, "--chdir", "DIR", "directory to enter before anything is loaded; relative paths start there")
+    pythonpath: str = _start("", v.text, "--pythonpath", "DIRS", "directories, separated by commas, to put first in sys.path")
+    raw_env: tuple[str, ...] = _start((), v.environment_item, "-e --env", "NAME=VALUE", "environment variable for the application", many="items")
+    umask: int | None = _start(None, v.octal, "-m --umask", "OCTAL", "mode bits that new files do not get; none: as inherited", unit="octal")
+    proc_name: str = _start("", v.text, "-n --name", "NAME", "name of the processes as ps shows it", honoured=False)
+
+    bind: tuple[v.Bind, ...] = _socket((v.TCPBind("127.0.0.1", v.DEFAULT_PORT),), v.bind, "-b --bind", "ADDRESS", "address to listen at: HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH or fd://N", many="list")
+    backlog: int = _socket(2048, v.whole(1, 65535), "--backlog", "N", "connections that may wait to be accepted")
+    reuse_port: bool = _socket(False, v.boolean, "--reuse-port", "", "set SO_REUSEPORT on TCP listeners")
+    admin: str = _socket("", v.text, "--admin", "ADDRESS", "second listener for health, metrics and status", honoured=False)
+
+    workers: int | None = _later(1, v.or_auto(v.whole(1, 4096)), "-w --workers", "N", "worker processes; auto: as many as CPUs may be used")
+    worker_class: str = _process("gthread", v.choice("gthread", "sync"), "-k --worker-class", "CLASS", "gthread, or sync for threads = 1")
+    threads: int = _later(8, v.whole(1, 1024), "--threads", "N", "threads that may be inside the application at once, per worker", in_effect=1)
+    worker_connections: int | None = _process(None, v.or_auto(v.whole(1, 10_000_000)), "--worker-connections", "N", "connections a worker keeps open; auto: three quarters of RLIMIT_NOFILE")
+    max_requests: int = _later(0, COUNT, "--max-requests", "N", "requests after which a worker is replaced; 0: never")
+    max_requests_jitter: int = _later(0, COUNT, "--max-requests-jitter", "N", "at most so many requests more, chosen at random")
+    max_worker_age: float = _later(0.0, v.seconds(), "--max-worker-age", "TIME", "age at which a worker is replaced; 0: never", unit="seconds")
+    max_worker_memory: int = _later(0, v.size(), "--max-worker-memory", "SIZE", "memory at which a worker is replaced; 0: never", unit="bytes")
+    queue_size: int = _later(1024, v.whole(1, 1_000_000), "--queue-size", "N", "complete requests that may wait for a thread")
+    switch_interval: float = _later(0.0005, v.seconds(1e-6, 1.0), "--switch-interval", "TIME", "how long a thread may compute before another gets its turn", unit="seconds")
+    upgrade_threads: int = _later(64, v.whole(0, 65536), "--upgrade-threads", "N", "threads for connections handed to the application (WebSocket)")
+    timeout_interrupt: bool = _later(False, v.boolean, "--timeout-interrupt", "", "raise an exception in a call that passed timeout")
+    preload_app: bool = _later(False, v.boolean, "--preload", "", "load the application before the workers are forked")
+    reload: bool = _later(False, v.boolean, "--reload", "", "restart when the code changes")
+    reload_engine: str = _later("auto", v.choice("auto", "poll", "inotify"), "--reload-engine", "NAME", "how changes are noticed: auto, poll or inotify")
+    reload_extra_files: tuple[str, ...] = _later((), v.text, "--reload-extra-file", "FILE", "another file to watch", many="items")
+    reload_overlap: int | None = _later(None, v.or_auto(v.whole(1, 4096)), "--reload-overlap", "N", "additional workers during a reload; auto: as many as there are")
+    ready_path: str = _later("", v.text, "--ready-path", "PATH", "path that must answer before a worker counts as ready")
+    pidfile: str = _later("", v.text, "-p --pid", "FILE", "file for the process id")
+    daemon: bool = _later(False, v.boolean, "-D --daemon", "", "go into the background")
+    user: str = _later("", v.text_or_number, "-u --user", "USER", "user to run workers as")
+    group: str = _later("", v.text_or_number, "-g --group", "GROUP", "group to run workers as")
+    initgroups: bool = _later(False, v.boolean, "--initgroups", "", "take the user's supplementary groups too")
+
+    keepalive: float = _time(75.0, v.seconds(), "--keep-alive", "TIME", "how long an idle connection is kept; 0: closed after each response")
+    header_timeout: float = _time(15.0, v.seconds(0.001), "--header-timeout", "TIME", "for the whole head of a request, from its first byte")
+    body_timeout: float = _time(30.0, v.seconds(0.001), "--body-timeout", "TIME", "without progress of a request's body")
+    body_min_rate: int = _limit(500, v.size(), "--body-min-rate", "SIZE", "bytes a second that a body must bring after body_timeout; 0: any", unit="bytes")
+    send_timeout: float = _time(60.0, v.seconds(0.001), "--send-timeout", "TIME", "without progress of a response")
+    timeout: float = _time(30.0, v.seconds(), "-t --timeout", "TIME", "for the application to start its response; 0: none", honoured=False)
+    slow_request_time: float = _time(5.0, v.seconds(), "--slow-request-time", "TIME", "after which a request is logged with its stack", honoured=False)
+    queue_timeout: float = _time(30.0, v.seconds(), "--queue-timeout", "TIME", "that a request may wait for a thread", honoured=False)
+    graceful_timeout: float = _time(30.0, v.seconds(), "--graceful-timeout", "TIME", "for open requests to finish when the server is stopped")
+    drain_delay: float = _time(0.0, v.seconds(), "--drain-delay", "TIME", "of normal service between TERM and the stop", honoured=False)
+
+    limit_request_line: int = _limit(8190, v.size(16, v.NO_LIMIT, zero=v.NO_LIMIT), "--limit-request-line", "SIZE", "request line; 0: limit_request_head alone", unit="bytes")
+    limit_request_fields: int = _limit(100, v.whole(1, 32768, zero=32768), "--limit-request-fields", "N", "field lines of a request; 0: limit_request_head alone")
+    limit_request_field_size: int = _limit(8190, v.size(16, v.NO_LIMIT, zero=v.NO_LIMIT), "--limit-request-field_size --limit-request-field-size", "SIZE", "one field line; 0: limit_request_head alone", unit="bytes")
+    limit_request_head: int = _limit(64 << 10, v.size(256, 16 << 20), "--limit-request-head", "SIZE", "whole head of a request", unit="bytes")
+    limit_request_body: int = _limit(1 << 30, v.size(1, zero=1 << 62), "--limit-request-body", "SIZE", "body of a request; 0: no limit", unit="bytes")
+    limit_spool_total: int | None = _limit(None, v.or_auto(v.size()), "--limit-spool-total", "SIZE", "all temporary files; auto: a quarter of the free space, at most 4G", unit="bytes")
+    body_buffer_size: int = _limit(64 << 10, v.size(0, 1 << 30), "--body-buffer-size", "SIZE", "body kept in memory; more goes to a temporary file", unit="bytes")
+    tmp_upload_dir: str = _limit("", v.text, "--tmp-upload-dir", "DIR", "directory of temporary files; without it the system's")
+    output_watermark: int = _limit(256 << 10, v.size(1024, 1 << 30), "--output-watermark", "SIZE", "response kept in memory for a slow reader", unit="bytes")
+    response_spool: int = _limit(1 << 30, v.size(), "--response-spool", "SIZE", "response kept in a temporary file for a slow reader", unit="bytes")
+
+    static: tuple[v.StaticMount, ...] = _static((), v.static_mount, "--static", "/PREFIX=DIR", "serve the files of a directory below a prefix", many="items")
+    revalidate: float = _static(1.0, v.seconds(), "--revalidate", "TIME", "how long a file is taken as unchanged; 0: looked at each time", unit="seconds")
+    sendfile: bool = _static(True, v.boolean, "--no-sendfile", "", "send files without copying them; --no-sendfile turns it off", const=False)
+    allow_source: bool = _static(False, v.boolean, "--allow-source", "", "serve a directory even if it looks like source code")
+
+    script_name: str = _request("", v.url_prefix, "--script-name", "/PREFIX", "prefix that is SCRIPT_NAME, and taken off the path; environment variable SCRIPT_NAME")
+    header_map: str = _request("drop", v.choice("drop", "refuse", "dangerous"), "--header-map", "WORD", "what happens to a field whose name holds an underscore: drop, refuse or dangerous (passed on)")
+    no_server_header: bool = _request(False, v.boolean, "--no-server-header", "", "send no Server field")
+
+    errorlog: str = _log("-", v.text, "--error-logfile --log-file", "FILE", "error log; -: standard error")
+    loglevel: str = _log("info", v.choice("debug", "info", "warning", "error", "critical"), "--log-level", "LEVEL", "least level logged: debug, info, warning, error or critical")
+    accesslog: str = _log("auto", v.text, "--access-logfile", "FILE", "access log; -: standard output, none: off, auto: short lines if that is a terminal")
+    access_log_format: str = _log_later(ACCESS_LOG_FORMAT, v.text, "--access-logformat", "FORMAT", "format of an access log line")
+    capture_output: bool = _log_later(False, v.boolean, "--capture-output", "", "send the application's output to the error log")
+    logconfig: str = _log_later("", v.text, "--log-config", "FILE", "logging configuration in a file")
+    logconfig_json: str = _log_later("", v.text, "--log-config-json", "FILE", "logging configuration in JSON")
+    logconfig_dict: Mapping[str, object] | None = _log_later(None, v.mapping, "", "TABLE", "logging configuration as a table")
+    syslog: bool = _log_later(False, v.boolean, "--log-syslog", "", "send the logs to syslog")
+    syslog_addr: str = _log_later("udp://localhost:514", v.text, "--log-syslog-to", "ADDRESS", "where syslog listens")
+    syslog_prefix: str = _log_later("", v.text, "--log-syslog-prefix", "NAME", "program name for syslog")
+    syslog_facility: str = _log_later("user", v.text, "--log-syslog-facility", "NAME", "facility for syslog")
+    statsd_host: str = _log_later("", v.text, "--statsd-host", "ADDRESS", "where statsd listens")
+    statsd_prefix: str = _log_later("", v.text, "--statsd-prefix", "PREFIX", "prefix of names sent to statsd")
+
+    forwarded_allow_ips: tuple[str, ...] = _proxy(("127.0.0.1", "::1"), v.peer, "--forwarded-allow-ips", "PEERS", "peers whose forwarding fields are believed", many="list")
+    forwarded_fields: tuple[str, ...] = _proxy(("proto",), v.choice(*FORWARDED_FIELDS), "--forwarded-fields", "WORDS", "what is believed of them: " + ", ".join(FORWARDED_FIELDS), many="list")
+    forwarder_headers: tuple[str, ...] = _proxy(("SCRIPT_NAME", "PATH_INFO"), v.text, "--forwarder-headers", "NAMES", "fields with an underscore that those peers may send", many="list")
+    secure_scheme_headers: tuple[tuple[str, str], ...] = _proxy(SECURE_SCHEME_HEADERS, v.pairs, "", "TABLE", "fields by which those peers say https")
+    proxy_protocol: str = _proxy("off", v.choice("off", "auto", "v1", "v2"), "--proxy-protocol", "MODE", "expect the PROXY protocol: off, auto, v1 or v2", optional="auto")
+    proxy_allow_ips: tuple[str, ...] = _proxy(("127.0.0.1", "::1"), v.peer, "--proxy-allow-from", "PEERS", "peers that may send it", many="list")
+
+    keyfile: str = _tls("", v.text, "--keyfile", "FILE", "private key")
+    certfile: str = _tls("", v.text, "--certfile", "FILE", "certificate")
+    ca_certs: str = _tls("", v.text, "--ca-certs", "FILE", "authorities that clients' certificates are checked by")
+    cert_reqs: int = _tls(0, v.whole(0, 2), "--cert-reqs", "N", "client certificates: 0 none, 1 optional, 2 required")
+    ciphers: str = _tls("", v.text, "--ciphers", "LIST", "ciphers in OpenSSL's format")
+
+    on_starting: Hook = _hook("before the master starts")
+    on_reload: Hook = _hook("at a reload")
+    when_ready: Hook = _hook("after the server has started")
+    pre_fork: Hook = _hook("before a worker is forked")
+    post_fork: Hook = _hook("after a worker was forked")
+    post_worker_init: Hook = _hook("after a worker has loaded the application")
+    worker_int: Hook = _hook("after a worker got INT or QUIT")
+    worker_abort: Hook = _hook("after a worker got ABRT")
+    pre_exec: Hook = _hook("before an upgrade in place")
+    pre_request: Hook = _hook("before each request")
+    post_request: Hook = _hook("after each request")
+    child_exit: Hook = _hook("after a worker has ended, in the master")
+    worker_exit: Hook = _hook("after a worker has ended, in the worker")
+    nworkers_changed: Hook = _hook("after the number of workers has changed")
+    on_exit: Hook = _hook("before the master ends")
+    ssl_context: Hook = _hook("makes the TLS context")
+
+
+# fmt: on
+
+
+OPTIONS: dict[str, Option] = {entry.name: entry.metadata["option"] for entry in fields(Settings)}
+DEFAULTS = Settings()
+
+# What gunicorn has and this server does not need: accepted with one warning, so that an old command line starts.
+# Options that take no value are marked by a full stop; names without an option stand in settings files only.
+IGNORED: dict[str, tuple[str, ...]] = {
+    name: tuple(flags.split())
+    for name, _, flags in (
+        line.strip().partition(" ")
+        for line in """\
+        worker_tmp_dir --worker-tmp-dir
+        paste --paste --paster
+        raw_paste_global_conf --paste-global
+        spew --spew.
+        logger_class --logger-class
+        disable_redirect_access_to_syslog --disable-redirect-access-to-syslog.
+        enable_stdio_inheritance -R. --enable-stdio-inheritance.
+        dogstatsd_tags --dogstatsd-tags
+        enable_backlog_metric --enable-backlog-metric.
+        default_proc_name
+        protocol --protocol
+        uwsgi_allow_ips --uwsgi-allow-from
+        ssl_version --ssl-version
+        suppress_ragged_eofs --suppress-ragged-eofs.
+        do_handshake_on_connect --do-handshake-on-connect.
+        http_protocols --http-protocols
+        http2_cleartext --http2-cleartext
+        http2_max_concurrent_streams --http2-max-concurrent-streams
+        http2_initial_window_size --http2-initial-window-size
+        http2_max_frame_size --http2-max-frame-size
+        http2_max_header_list_size --http2-max-header-list-size
+        permit_obsolete_folding --permit-obsolete-folding.
+        strip_header_spaces --strip-header-spaces.
+        permit_unconventional_http_method --permit-unconventional-http-method.
+        permit_unconventional_http_version --permit-unconventional-http-version.
+        casefold_http_method --casefold-http-method.
+        asgi_loop --asgi-loop
+        asgi_lifespan --asgi-lifespan
+        asgi_disconnect_grace_period --asgi-disconnect-grace-period
+        websocket_max_message_size --websocket-max-message-size
+        http_parser --http-parser
+        root_path --root-path
+        dirty_apps --dirty-app
+        dirty_workers --dirty-workers
+        dirty_timeout --dirty-timeout
+        dirty_threads --dirty-threads
+        dirty_graceful_timeout --dirty-graceful-timeout
+        on_dirty_starting
+        dirty_post_fork
+        dirty_worker_init
+        dirty_worker_exit
+        control_socket --control-socket
+        control_socket_mode --control-socket-mode
+        control_socket_disable --no-control-socket.""".splitlines()
+    )
+}
+
+
+def show(name: str, value: object) -> str:
+    """A value as an operator writes it in a settings file."""
+    option = OPTIONS[name]
+    if option.parse is v.pairs and isinstance(value, tuple):
+        return "{ " + ", ".join(f"{quote(key)} = {quote(text)}" for key, text in value) + " }"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(quote(str(item)) for item in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return quote("none" if option.unit == "octal" or option.metavar in ("FUNCTION", "TABLE") else "auto")
+    if option.unit == "octal" and isinstance(value, int):
+        return f"0o{value:03o}"
+    if option.unit == "bytes" and isinstance(value, int):
+        shown = v.show_size(value)
+        return shown if shown.isdigit() else quote(shown)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) if isinstance(value, int) else quote(getattr(value, "__name__", "") or str(value))
+
+
+def quote(text: str) -> str:
+    """A TOML string."""
+    escaped = re.sub(r'["\\]', r"\\\g<0>", text)
+    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\u{ord(match[0]):04x}", escaped) + '"'

@@ -1,0 +1,473 @@
+"""One connection: read, dispatch, refuse. The only place that turns an HTTPError into bytes.
+
+    HEAD ----> BODY ----> APP ----> SEND ----> HEAD ...
+      |          |         |          |
+      +----------+---------+----------+--> LINGER --> CLOSED
+
+HEAD    a head is awaited or has partly arrived (`_scanner`); without one the connection is idle
+BODY    the content of a request is collected (`_body`)
+APP     the application has the request
+SEND    the response is complete, its client has not taken all of it (`out` in the loop's batch, or `outbox`)
+LINGER  this side is closed; what the peer still sends is dropped for a while (RFC 9112 section 9.6)
+CLOSED  the loop closes the socket at the end of its turn
+
+A connection belongs to the loop. It reads in HEAD, BODY and LINGER only; epoll being edge-triggered, `unread` remembers
+that there may be more to read, and the loop's ready list comes back to it. How output leaves is in `output`.
+"""
+
+from __future__ import annotations
+
+import socket
+from io import BytesIO
+from time import monotonic
+from typing import BinaryIO
+
+from epollwsgi.body import Body, make_decoder
+from epollwsgi.errors import BodyCut, FieldsTooLarge, HTTPError, RequestTimeout
+from epollwsgi.http import response as r
+from epollwsgi.http.head import (
+    CONDITIONAL,
+    CONNECTION,
+    EXPECT,
+    FRAMING,
+    HeadScanner,
+    RequestLine,
+    body_length,
+    check_host,
+    expects_continue,
+    is_kept,
+    parse_host,
+)
+from epollwsgi.loop import GONE, IN, OUT, RDHUP
+from epollwsgi.output import APP, BODY, CLOSED, HEAD, LINGER, SEND, Output
+from epollwsgi.service import Service
+from epollwsgi.spool import BodySpool
+from epollwsgi.static.handler import Reply
+from epollwsgi.wsgi import Environ, Exchange
+
+HEAD_READ_SIZE = 16384
+BODY_READ_SIZE = 262144
+LINGER_SIZE = 4 << 20
+# A field section up to this size is remembered by its connection once it has come twice.
+REMEMBERED_BLOCK_SIZE = 2048
+# Answers to pipelined requests are sent when so much has gathered.
+PIPELINED_SIZE = 65536
+READABLE = IN | RDHUP | GONE
+PLAIN_EVENTS = IN | OUT
+ALLOW_ALL = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+ALLOW_FILES = b"Allow: GET, HEAD, OPTIONS\r\n"
+
+
+class Connection(Output):
+    """See the module; the order of its methods is the order in a request's life."""
+
+    __slots__ = ("_block", "_body", "_buffer", "_ending", "_local", "_prepared", "_scanner", "_started_at")
+
+    def __init__(
+        self, service: Service, sock: socket.socket, peer: tuple[str, str], local: tuple[str, str] | None
+    ) -> None:
+        """peer: address and port, both '' over a unix socket. local: the same of this side, None where it must be asked."""
+        super().__init__(service, sock, peer)
+        self._local = local
+        self._block = b""  # the last field section, while it is remembered
+        self._prepared: Environ | None = None  # what it came to, once it has come twice
+        self._buffer = b""  # input behind the request at hand
+        self._scanner: HeadScanner | None = None
+        self._body: Body | None = None
+        self._ending = False  # the client's input ends with what has been read
+        self._started_at = 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing of a request has arrived, and nothing waits to be sent."""
+        return self.state is HEAD and self._scanner is None and not self._buffer and not self.out
+
+    # --- what the loop calls --------------------------------------------------------------------------------------
+
+    def on_event(self, mask: int) -> None:
+        """epoll reported `mask`."""
+        if self.outbox is not None and mask & OUT:
+            self.send_waiting()
+        if not mask & READABLE:
+            return
+        if self.state is not HEAD:
+            self._on_event_busy(mask)
+            return
+        try:
+            data = self.sock.recv(HEAD_READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.on_error(error)
+            return
+        if not data:
+            self._on_end_of_input()
+            return
+        if mask != PLAIN_EVENTS or len(data) == HEAD_READ_SIZE:
+            self._note_more(mask, len(data) == HEAD_READ_SIZE)
+        if self._scanner is None:
+            self._on_head(data)
+        else:
+            self._on_piece(data)
+        if self._buffer:
+            self._on_pipelined()
+
+    def _note_more(self, mask: int, is_full: bool) -> None:
+        """More can be read: the read was full, or the end of input follows."""
+        if is_full or mask & (RDHUP | GONE):
+            self._ending = not is_full
+            self.read_again()
+
+    def _on_event_busy(self, mask: int) -> None:
+        """Input, or the end, in any state but HEAD."""
+        if self.state is BODY:
+            self._read_body(mask)
+        elif self.state is LINGER:
+            self._drain()
+        elif self.state is SEND and mask & GONE:
+            self.on_error(ConnectionResetError(104, "Connection reset by peer"))
+        else:
+            self.unread = True
+
+    def on_ready(self) -> None:
+        """The loop comes back to a connection that stopped before EAGAIN."""
+        self.is_listed = False
+        if self.outbox is not None:
+            self.send_waiting()
+        if self._buffer and self.state is HEAD:
+            self._on_pipelined()
+        if self.unread and self.state in (HEAD, BODY, LINGER):
+            self.unread = False
+            self.on_event(PLAIN_EVENTS)
+
+    def on_deadline(self) -> None:
+        """A time limit has passed; what arrived in the meantime is looked at first. WIRE.md section 3."""
+        service = self.service
+        state, before = self.state, self.deadline
+        if state is HEAD or state is BODY:
+            self.on_event(PLAIN_EVENTS)
+            if self.state is not state or self.deadline != before or self.out:
+                if not self.slot and self.state is not CLOSED:
+                    self.loop.set_deadline(self, self.deadline)
+                return
+        if state is APP:
+            self.loop.set_deadline(self, self.loop.now + service.keepalive_s)
+        elif state is BODY:
+            limit = service.body_timeout_s
+            self._refuse(RequestTimeout("the body came too slowly", setting="body_timeout", limit=limit))
+        elif self._scanner is not None and self._scanner.has_begun:
+            limit = service.header_timeout_s
+            self._refuse(RequestTimeout("the head is not complete", setting="header_timeout", limit=limit))
+        elif state is SEND:
+            service.error_log.debug(f"{self.name} took too little in send_timeout = {service.send_timeout_s:g} s")
+            self.reset()
+        else:
+            self.close()
+
+    def on_second(self) -> bool:
+        """Once a second while a field section is remembered: forget it after an idle second. True while it is."""
+        if self.deadline - self.service.keepalive_s <= self.loop.now - 1 and self.state is HEAD:
+            self._block = b""
+            self._prepared = None
+        return bool(self._block)
+
+    def on_closed(self) -> None:
+        """The socket is closed: drop what refers to others."""
+        self._block = self._buffer = self.out = b""
+        self._prepared = self._body = self._scanner = None
+
+    # --- heads ----------------------------------------------------------------------------------------------------------
+
+    def _on_head(self, data: bytes) -> None:
+        """Answer the request at the start of data; the rest goes into the buffer. The hot path."""
+        end = data.find(b"\r\n\r\n")
+        line_end = data.find(b"\r\n")
+        if end < 0 or not line_end:
+            self._on_piece(data)
+            return
+        service = self.service
+        try:
+            line = data[:line_end]
+            request = service.request_lines.get(line) or service.parser.parse_request_line(line)
+            block = data[line_end + 2 : end]
+            if len(data) > end + 4:
+                self._buffer = data[end + 4 :]
+            environ = self._prepared
+            if environ is not None and block == self._block and request.is_plain:
+                roles = 0
+                keep = service.keeps
+            else:
+                if end > service.head_limit:
+                    raise FieldsTooLarge(
+                        "head too long", setting="limit_request_head", limit=service.head_limit, seen=end
+                    )
+                environ, roles = self._parse_fields(request, block)
+                keep = service.keeps and is_kept(
+                    request.protocol, environ.get("HTTP_CONNECTION") if roles & CONNECTION or not request.is_plain else None
+                )
+            if self._ending and not self._buffer:
+                keep = False
+            if not roles and keep and request.is_plain and request.method == "GET" and request.path in service.fresh:
+                self._respond_fresh(request, environ)
+            elif roles & FRAMING:
+                self._begin_body(request, environ, keep, roles)
+            else:
+                self._dispatch(request, environ.copy() if environ is self._prepared else environ, keep, None)
+        except HTTPError as error:
+            self._refuse(error, data[:5] == b"HEAD ")
+
+    def _parse_fields(self, request: RequestLine, block: bytes) -> tuple[Environ, int]:
+        """environ with all but what _dispatch sets, and the roles of the fields. Raises HTTPError."""
+        service = self.service
+        environ = service.template.copy()
+        roles = service.parser.parse_fields(block, environ)
+        check_host(request, environ)
+        if environ.get("wsgi.version") is not None:
+            self._set_addresses(environ)
+        if not roles and request.is_plain and len(block) <= REMEMBERED_BLOCK_SIZE:
+            if block == self._block:
+                self._prepared = environ.copy()
+            else:
+                if not self._block:
+                    self.loop.warm.add(self)
+                self._block = block
+                self._prepared = None
+        return environ, roles
+
+    def _set_addresses(self, environ: Environ) -> None:
+        """The keys of both ends of the connection. WIRE.md section 4."""
+        host, port = self.peer
+        environ["epollwsgi.peer"] = self.peer
+        environ["REMOTE_ADDR"] = host
+        if port:
+            environ["REMOTE_PORT"] = port
+            if self._local is None:
+                name = self.sock.getsockname()
+                self._local = (name[0], str(name[1]))
+            environ["SERVER_NAME"], environ["SERVER_PORT"] = self._local
+        else:
+            name, port = parse_host(environ.get("HTTP_HOST", "").encode("latin-1"))
+            environ["SERVER_NAME"] = name or "localhost"
+            environ["SERVER_PORT"] = port or "80"
+
+    def _on_piece(self, data: bytes) -> None:
+        """A head that does not arrive whole, or begins with an empty line."""
+        scanner = self._scanner
+        if scanner is None:
+            scanner = self._scanner = HeadScanner(self.service.parser.limits, self.service.parser.parse_request_line)
+            self.loop.set_deadline(self, self.loop.now + self.service.header_timeout_s)
+        try:
+            is_whole = scanner.feed(data)
+        except HTTPError as error:
+            self._refuse(error, bytes(scanner.data).lstrip(b"\r\n").startswith(b"HEAD "))
+            return
+        if is_whole:
+            self._scanner = None
+            self._on_head(bytes(scanner.data).removeprefix(b"\r\n"))
+        elif not scanner.has_begun and self._ending:
+            self.close()
+
+    def _on_pipelined(self) -> None:
+        """Answer what is in the buffer, in order, until something has to be waited for."""
+        while self._buffer and self.state is HEAD:
+            data = self._buffer
+            self._buffer = b""
+            if self._scanner is None:
+                self._on_head(data)
+            else:
+                self._on_piece(data)
+            if len(self.out) > PIPELINED_SIZE:
+                self.loop.flush()
+
+    def _on_end_of_input(self) -> None:
+        """The client has closed its side: it still gets the answers to what it sent."""
+        self.saw_end = True
+        self.unread = False
+        if self.state is BODY:
+            self._refuse(BodyCut("the body was cut by the client"))
+        elif self.state is LINGER or not self.out:
+            self.close()
+        else:
+            self.state = SEND
+            self.keep = self.is_plain = False
+
+    def _drain(self) -> None:
+        """LINGER: drop what the peer still sends, within a bound."""
+        try:
+            data = self.sock.recv(BODY_READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.on_error(error)
+            return
+        self.waiting_at_last += len(data)
+        if not data or self.waiting_at_last > LINGER_SIZE:
+            self.close()
+        else:
+            self.read_again()
+
+    # --- bodies ---------------------------------------------------------------------------------------------------------
+
+    def _begin_body(self, request: RequestLine, environ: Environ, keep: bool, roles: int) -> None:
+        """Collect the content before anybody is called. Raises HTTPError."""
+        service = self.service
+        length = body_length(request.protocol, environ.get("CONTENT_LENGTH"), environ.get("HTTP_TRANSFER_ENCODING"))
+        decoder = make_decoder(length, service.body_limit, service.parser.limits)
+        wants_continue = bool(roles & EXPECT) and expects_continue(request.protocol, environ["HTTP_EXPECT"])
+        if not length:
+            self._dispatch(request, environ, keep, None)
+            return
+        spool = BodySpool(service.body_buffer_size, service.tmp_dir, service.quota)
+        body = self._body = Body(request, environ, keep, decoder, spool)
+        body.limit_time(self.loop.now, service.body_timeout_s, service.body_min_rate)
+        self.state = BODY
+        data = self._buffer
+        self._buffer = b""
+        if data:
+            self._on_content(data)
+        elif wants_continue:
+            self.send(r.CONTINUE)
+        if self.state is BODY:
+            self.loop.set_deadline(self, body.deadline(self.loop.now))
+            self.read_again()
+
+    def _read_body(self, mask: int) -> None:
+        try:
+            data = self.sock.recv(BODY_READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.on_error(error)
+            return
+        if not data:
+            self._on_end_of_input()
+            return
+        if mask != PLAIN_EVENTS or len(data) == BODY_READ_SIZE:
+            self._note_more(mask, len(data) == BODY_READ_SIZE)
+        self._on_content(data)
+        if self._body is not None:
+            self.loop.set_deadline(self, self._body.deadline(self.loop.now))
+        elif self._buffer:
+            self._on_pipelined()
+
+    def _on_content(self, data: bytes) -> None:
+        """Content arrived; the request goes on when it is complete."""
+        body = self._body
+        assert body is not None
+        try:
+            rest = body.feed(data)
+            if rest is None:
+                return
+            content = body.finish()
+        except HTTPError as error:
+            self._refuse(error, body.request.method == "HEAD")
+            return
+        self._body = None
+        self._buffer = rest
+        self._dispatch(body.request, body.environ, body.keep and not (self._ending and not rest), content)
+
+    # --- answers --------------------------------------------------------------------------------------------------------
+
+    def _respond_fresh(self, request: RequestLine, fields: Environ) -> None:
+        """A file from memory, its whole response prebuilt."""
+        response = self.service.fresh[request.path]
+        self.respond(response, True)
+        if self.is_logged:
+            self._started_at = monotonic()
+            self._log(request, fields, 200, len(response) - response.index(b"\r\n\r\n") - 4)
+
+    def _dispatch(self, request: RequestLine, environ: Environ, keep: bool, content: BinaryIO | None) -> None:
+        """A whole request: a file, or the application. content: None where there is none."""
+        service = self.service
+        method, target, path, path_info, query, protocol, _, is_plain = request
+        if self.is_logged:
+            self._started_at = monotonic()
+        static = service.static
+        if static is not None and path != "*":
+            reply = static.answer(method, path, query, environ)
+            if reply is not None:
+                self._send_reply(request, environ, reply, keep)
+                return
+        leader = service.leader
+        if leader is None or path_info is None or path == "*":
+            self._answer_itself(request, environ, keep)
+            return
+        environ["REQUEST_METHOD"] = method
+        environ["PATH_INFO"] = path_info
+        environ["QUERY_STRING"] = query
+        environ["RAW_URI"] = environ["REQUEST_URI"] = target
+        if not is_plain:
+            environ["SERVER_PROTOCOL"] = protocol
+        environ["wsgi.input"] = BytesIO() if content is None else content
+        environ["epollwsgi.client_gone"] = self.is_client_gone
+        environ["epollwsgi.request_id"] = f"{service.request_id_prefix}{next(service.request_count):08x}"
+        self.state = APP
+        leader.call(Exchange(self, environ, path, keep, is_plain and keep and method != "HEAD", service.sendfile))
+
+    def _send_reply(self, request: RequestLine, fields: Environ, reply: Reply, keep: bool) -> None:
+        """A file, or what there is to say of it."""
+        head = b"".join((reply.head, self.loop.common, connection_field(request.protocol, keep), b"\r\n"))
+        if reply.file is None:
+            self.respond(head + reply.body, keep)
+        else:
+            self.state = SEND
+            self.send_file(head, reply.file, reply.offset, reply.count, keep)
+        if self.is_logged:
+            self._log(request, fields, reply.status, len(reply.body) + reply.count)
+
+    def _answer_itself(self, request: RequestLine, fields: Environ, keep: bool) -> None:
+        """OPTIONS * (204 with Allow), and a path outside of script_name (404)."""
+        common = self.loop.common + connection_field(request.protocol, keep)
+        if request.path == "*":
+            allow = ALLOW_FILES if self.service.leader is None else ALLOW_ALL
+            status, response = 204, b"".join((r.STATUS_LINES[204], allow, common, b"\r\n"))
+        else:
+            status, response = 404, r.insert_fields(r.build_error(404, request.method), common)
+        self.respond(response, keep)
+        if self.is_logged:
+            self._log(request, fields, status, len(response) - response.index(b"\r\n\r\n") - 4)
+
+    def _refuse(self, error: HTTPError, is_head: bool = False) -> None:
+        """One response that says no more than the status, then a lingering close. Logged, never echoed."""
+        self._scanner = self._body = None
+        self._buffer = b""
+        self.service.error_log.limited(f"refused {error.status}", f"{self.name} refused with {error.status}: {error}")
+        page = r.build_error(error.status, "HEAD" if is_head else "GET")
+        self.respond(r.insert_fields(page, self.loop.common + r.CLOSE), False)
+
+    # --- access log -----------------------------------------------------------------------------------------------------
+
+    def log_access(self, environ: Environ, status: int, size: int) -> None:
+        """One response of the application is done; size: bytes of content."""
+        log = self.service.access_log
+        if log is not None:
+            log.add(
+                environ["REMOTE_ADDR"],
+                environ["REQUEST_METHOD"],
+                environ["RAW_URI"],
+                environ["SERVER_PROTOCOL"],
+                status,
+                size,
+                monotonic() - self._started_at,
+                environ.get("HTTP_REFERER", ""),
+                environ.get("HTTP_USER_AGENT", ""),
+            )
+
+    def _log(self, request: RequestLine, fields: Environ, status: int, size: int) -> None:
+        """One response of the server's own is done."""
+        keys = {"REMOTE_ADDR": self.peer[0], "REQUEST_METHOD": request.method, "RAW_URI": request.target}
+        self.log_access({**fields, **keys, "SERVER_PROTOCOL": request.protocol}, status, size)
+
+    def log_breach(self, message: str, error: BaseException | None) -> None:
+        """The application did something wrong."""
+        if error is None:
+            self.service.error_log.limited("application", f"{self.name}: {message}", "warning")
+        else:
+            self.service.error_log.exception(message)
+
+
+def connection_field(protocol: str, keep: bool) -> bytes:
+    """The Connection field line of a response, b'' where the protocol's default holds. RFC 9112 section 9.3."""
+    if not keep:
+        return r.CLOSE
+    return r.KEEP_ALIVE if protocol == "HTTP/1.0" else b""

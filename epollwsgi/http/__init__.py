@@ -1,0 +1,1 @@
+"""HTTP/1.1 messages as pure functions and values: no socket, no clock, no configuration."""

@@ -1,0 +1,435 @@
+"""Heads of requests: bytes to environ items, or a refusal. RFC 9112 sections 2, 3, 5 and 6; WIRE.md section 1.
+
+Knows the grammar, the limits and the names of WSGI; no socket and no clock. `connection` calls it: a head that arrived
+whole goes straight to `HeadParser`; one that arrives in pieces is watched by a `HeadScanner` first.
+
+Field lines and request lines that repeat are remembered: a line seen before costs one dict lookup, and a whole section
+of them is walked in C (`dict.update(map(...))`); Python runs only for lines that are new. Lines that matter to the server
+(framing, conditions, Connection) are never remembered, so that they always pass `FieldLines.__missing__`, which notes
+their role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import AddressValueError, IPv6Address
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from epollwsgi.errors import (
+    BadField,
+    BadFraming,
+    BadHost,
+    BadRequestLine,
+    CodingUnknown,
+    ExpectationUnknown,
+    FieldsTooLarge,
+    MethodUnknown,
+    RequestLineTooLong,
+    VersionUnknown,
+)
+from epollwsgi.http import grammar
+
+Environ = dict[str, object]
+
+REMEMBERED_LINES = 2048
+REMEMBERED_LINE_SIZE = 256
+
+# Roles of a field that the server itself must look at; a section's roles are or-ed together.
+LENGTH, CODING, EXPECT, CONNECTION, CONDITIONAL, DROPPED = (1 << bit for bit in range(6))
+FRAMING = LENGTH | CODING | EXPECT
+
+ROLES: dict[bytes, int] = {
+    b"content-length": LENGTH,
+    b"transfer-encoding": CODING,
+    b"expect": EXPECT,
+    b"connection": CONNECTION,
+    b"if-match": CONDITIONAL,
+    b"if-none-match": CONDITIONAL,
+    b"if-modified-since": CONDITIONAL,
+    b"if-unmodified-since": CONDITIONAL,
+    b"if-range": CONDITIONAL,
+    b"range": CONDITIONAL,
+}
+# Fields whose lines repeat and hold no secret: only these are remembered (and every Sec-* and Accept*).
+REMEMBERED = frozenset(
+    b"host user-agent accept connection cache-control content-type dnt upgrade-insecure-requests origin priority pragma".split()
+)
+REMEMBERED_PREFIXES = (b"sec-", b"accept-")
+# The environ key of a field that is dropped; it is taken out again before anyone sees it.
+DROPPED_KEY = ""
+# Fields that may stand only once.
+SINGLE: dict[str, type[BadField | BadHost | BadFraming]] = {
+    "HTTP_HOST": BadHost,
+    "CONTENT_LENGTH": BadFraming,
+    "HTTP_TRANSFER_ENCODING": BadFraming,
+    "CONTENT_TYPE": BadField,
+}
+CHUNKED = -1
+
+
+class Limits(NamedTuple):
+    """Limits of a request head; each has the name of its setting in the error it raises. Bytes, but for `fields`."""
+
+    line: int = 8190
+    fields: int = 100
+    field_size: int = 8190
+    head: int = 65536
+
+
+class RequestLine(NamedTuple):
+    """A request line that passed. RFC 9112 section 3."""
+
+    method: str
+    target: str
+    """as received"""
+    path: str
+    """the target without its query, still percent-encoded"""
+    path_info: str | None
+    """decoded, latin-1, without the script name; None where it lies outside of it"""
+    query: str
+    protocol: str
+    authority: str | None
+    """host and port of an absolute target"""
+    is_plain: bool
+    """HTTP/1.1 with a path below the script name, Host as in its field"""
+
+
+class FieldLines(dict[bytes, tuple[str, str]]):
+    """Field lines that passed, with their environ key and value; a new line is parsed when it is looked up.
+
+    `roles` collects the roles of the lines parsed since it was last set to 0.  Bounded: emptied when full.
+    """
+
+    def __init__(self, limits: Limits, header_map: str, on_dropped: Callable[[str], None]) -> None:
+        super().__init__()
+        self.roles = 0
+        self._limits = limits
+        self._header_map = header_map
+        self._on_dropped = on_dropped
+
+    def __missing__(self, line: bytes) -> tuple[str, str]:
+        """Raises BadField, BadHost (400), FieldsTooLarge (431)."""
+        if len(line) > self._limits.field_size:
+            raise FieldsTooLarge(
+                "field line too long",
+                setting="limit_request_field_size",
+                limit=self._limits.field_size,
+                seen=len(line),
+            )
+        match = grammar.FIELD_LINE.fullmatch(line)
+        if match is None:
+            raise BadField("not a field line", seen=line[:80].decode("latin-1"))
+        name, value = match[1].lower(), match[2].strip(b" \t")
+        if b"_" in name or name == b"proxy":
+            return self._drop_or_map(name, value)
+        role = ROLES.get(name, 0)
+        if name == b"host":
+            parse_host(value)
+        elif role == CONNECTION and value.lower() == b"keep-alive":
+            role = 0
+        self.roles |= role
+        key = name.decode("ascii").upper().replace("-", "_")
+        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            key = "HTTP_" + key
+        item = (key, value.decode("latin-1"))
+        if not role and len(line) <= REMEMBERED_LINE_SIZE:
+            if name in REMEMBERED or name.startswith(REMEMBERED_PREFIXES):
+                if len(self) >= REMEMBERED_LINES:
+                    self.clear()
+                self[line] = item
+        return item
+
+    def _drop_or_map(self, name: bytes, value: bytes) -> tuple[str, str]:
+        """Names that another field's environ key could be forged with, and Proxy, of which HTTP_PROXY would be made."""
+        text = name.decode("ascii")
+        if name != b"proxy":
+            if self._header_map == "refuse":
+                raise BadField("field name with an underscore, header_map is refuse", seen=text)
+            if self._header_map == "dangerous" and name.replace(b"_", b"-") not in ROLES:
+                return "HTTP_" + text.upper().replace("-", "_"), value.decode("latin-1")
+            self._on_dropped(text)
+        self.roles |= DROPPED
+        return DROPPED_KEY, ""
+
+
+class HeadParser:
+    """Parses whole heads; one per worker, used by whoever leads its loop."""
+
+    def __init__(
+        self,
+        limits: Limits = Limits(),
+        *,
+        header_map: str = "drop",
+        script_name: str = "",
+        on_dropped: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self.limits = limits
+        self.request_lines: dict[bytes, RequestLine] = {}
+        self.field_lines = FieldLines(limits, header_map, on_dropped)
+        self._field_of = self.field_lines.__getitem__
+        self._script_name = script_name.rstrip("/").encode("utf-8").decode("latin-1")
+
+    def parse_request_line(self, line: bytes) -> RequestLine:
+        """The request line, from memory where it came before; one with a query is remembered without it.
+
+        line: without CRLF.  Raises BadRequestLine (400), RequestLineTooLong (414), MethodUnknown (501),
+        VersionUnknown (505).
+        """
+        known = self.request_lines.get(line)
+        if known is not None:
+            return known
+        if len(line) > self.limits.line:
+            raise RequestLineTooLong(
+                "request line too long", setting="limit_request_line", limit=self.limits.line, seen=len(line)
+            )
+        start, mark, rest = line.partition(b"?")
+        if mark:
+            query, _, version = rest.rpartition(b" ")
+            known = self.request_lines.get(start + b" " + version)
+            if known is not None and grammar.QUERY.fullmatch(query):
+                method, target, path, path_info, _, protocol, authority, is_plain = known
+                text = query.decode("ascii")
+                return RequestLine(method, f"{target}?{text}", path, path_info, text, protocol, authority, is_plain)
+            bare = start + b" " + version
+        else:
+            bare = line
+        request = parse_request_line(line, self._script_name)
+        if len(bare) <= REMEMBERED_LINE_SIZE and request.authority is None and request.path != "*":
+            if len(self.request_lines) >= REMEMBERED_LINES:
+                self.request_lines.clear()
+            self.request_lines[bare] = request._replace(target=request.path, query="")
+        return request
+
+    def parse_fields(self, block: bytes, environ: Environ) -> int:
+        """Add the field section to environ; the or-ed roles of its fields.
+
+        block: the lines between the request line and the empty line, without the last CRLF.  environ holds no key that
+        a field could have.  Raises BadField, BadHost, BadFraming (400), FieldsTooLarge (431).
+        """
+        if not block:
+            return 0
+        lines = block.split(b"\r\n")
+        if len(lines) > self.limits.fields:
+            raise FieldsTooLarge(
+                "too many fields", setting="limit_request_fields", limit=self.limits.fields, seen=len(lines)
+            )
+        field_lines = self.field_lines
+        field_lines.roles = 0
+        size = len(environ) + len(lines)
+        environ.update(map(self._field_of, lines))
+        if len(environ) != size or field_lines.roles & DROPPED:
+            merge_fields([self._field_of(line) for line in lines], environ)
+        return field_lines.roles
+
+
+def merge_fields(items: list[tuple[str, str]], environ: Environ) -> None:
+    """Set environ to the fields of a section with repeated or dropped names: values joined in order. RFC 9110 section 5.2.
+
+    Cookie is joined with "; " (RFC 6265 section 5.4, RFC 9113 section 8.2.3).  Raises BadField, BadHost, BadFraming.
+    """
+    for key, _ in items:
+        environ.pop(key, None)
+    for key, value in items:
+        if key == DROPPED_KEY:
+            continue
+        before = environ.get(key)
+        if before is None:
+            environ[key] = value
+        elif key in SINGLE:
+            raise SINGLE[key](f"{key} stands twice")
+        else:
+            environ[key] = f"{before}; {value}" if key == "HTTP_COOKIE" else f"{before}, {value}"
+
+
+def parse_request_line(line: bytes, script_name: str = "") -> RequestLine:
+    """The request line by the grammar, nothing remembered. Raises as HeadParser.parse_request_line. RFC 9112 section 3."""
+    match = grammar.REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise BadRequestLine("not a request line", seen=line[:80].decode("latin-1"))
+    method, target, version = match.groups()
+    minor = grammar.VERSION_1.fullmatch(version)
+    if minor is None:
+        if grammar.VERSION_LATER.fullmatch(version):
+            raise VersionUnknown("HTTP version not supported", seen=version.decode("ascii"))
+        raise BadRequestLine("not an HTTP version", seen=version[:80].decode("ascii"))
+    if method == b"CONNECT":
+        raise MethodUnknown("CONNECT is not supported")
+    authority = None
+    if target == b"*":
+        if method != b"OPTIONS":
+            raise BadRequestLine("target * is for OPTIONS only", seen=method[:80].decode("ascii"))
+        path, query = b"*", None
+    elif origin := grammar.ORIGIN_FORM.fullmatch(target):
+        path, query = origin.groups()
+    elif absolute := grammar.ABSOLUTE_FORM.fullmatch(target):
+        authority, path, query = absolute[1], absolute[2] or b"/", absolute[3]
+        if not parse_host(authority)[0]:
+            raise BadRequestLine("target without a host", seen=target[:80].decode("ascii"))
+    else:
+        raise BadRequestLine("not a request target", seen=target[:80].decode("ascii"))
+    path_info = path_below(unquote_to_bytes(path).decode("latin-1"), script_name)
+    return RequestLine(
+        method=method.decode("ascii"),
+        target=target.decode("ascii"),
+        path=path.decode("ascii"),
+        path_info=path_info,
+        query=(query or b"").decode("ascii"),
+        protocol="HTTP/1.0" if minor[1] == b"0" else "HTTP/1.1",
+        authority=None if authority is None else authority.decode("ascii"),
+        is_plain=minor[1] != b"0" and authority is None and path != b"*" and path_info is not None,
+    )
+
+
+def path_below(path: str, script_name: str) -> str | None:
+    """PATH_INFO: path without script_name; None where it is not beneath it. PEP 3333."""
+    if not script_name:
+        return path
+    if path == script_name or path.startswith(script_name + "/"):
+        return path[len(script_name) :]
+    return None
+
+
+def parse_host(value: bytes) -> tuple[str, str]:
+    """Host and port of a Host field, the port '' if none is given. Raises BadHost (400). RFC 9110 section 7.2."""
+    match = grammar.HOST.fullmatch(value)
+    if match is None:
+        raise BadHost("not a host", seen=value[:80].decode("latin-1"))
+    address, name, port = match.groups()
+    if address is not None:
+        try:
+            IPv6Address(address.decode("ascii"))
+        except AddressValueError:
+            raise BadHost("not an IPv6 address", seen=value[:80].decode("latin-1")) from None
+        name = b"[" + address + b"]"
+    return name.decode("ascii"), (port or b"").decode("ascii")
+
+
+def check_host(request: RequestLine, environ: Environ) -> None:
+    """Host is required in HTTP/1.1; an absolute target replaces it. Raises BadHost (400). RFC 9112 section 3.2."""
+    if "HTTP_HOST" not in environ and request.protocol == "HTTP/1.1":
+        raise BadHost("no Host field")
+    if request.authority is not None:
+        environ["HTTP_HOST"] = request.authority
+
+
+def body_length(protocol: str, length: str | None, coding: str | None) -> int:
+    """Size of the content in bytes, or CHUNKED.
+
+    length, coding: values of Content-Length and Transfer-Encoding.  Raises BadFraming (400), CodingUnknown (501).
+    RFC 9112 section 6.3.
+    """
+    if coding is None:
+        if length is None:
+            return 0
+        if not grammar.CONTENT_LENGTH.fullmatch(length.encode("latin-1")):
+            raise BadFraming("not a Content-Length", seen=length[:80])
+        return int(length)
+    if length is not None:
+        raise BadFraming("Content-Length beside Transfer-Encoding")
+    if protocol == "HTTP/1.0":
+        raise BadFraming("Transfer-Encoding in HTTP/1.0")
+    codings = [part.strip(" \t").lower() for part in coding.split(",")]
+    if codings == ["chunked"]:
+        return CHUNKED
+    if "chunked" in codings[:-1] or not all(codings):
+        raise BadFraming("chunked is not the last coding, or stands twice", seen=coding[:80])
+    raise CodingUnknown("unknown transfer coding", seen=coding[:80])
+
+
+def expects_continue(protocol: str, value: str) -> bool:
+    """Whether the client waits for 100 (Continue). Raises ExpectationUnknown (417). RFC 9110 section 10.1.1."""
+    if value.lower() != "100-continue":
+        raise ExpectationUnknown("unknown expectation", seen=value[:80])
+    return protocol != "HTTP/1.0"
+
+
+def is_kept(protocol: str, connection: str | None) -> bool:
+    """Whether the connection stays open after this request; `close` wins over `keep-alive`. RFC 9112 section 9.3."""
+    if connection is None:
+        return protocol != "HTTP/1.0"
+    options = {option.strip(" \t").lower() for option in connection.split(",")}
+    return "close" not in options and (protocol != "HTTP/1.0" or "keep-alive" in options)
+
+
+class HeadScanner:
+    """Watches a head that arrives in pieces; the limits hold while it does, in time linear in its size.
+
+    Feed it every piece; when `feed` gives True, `data` begins with a whole head. A request line that is complete is
+    parsed at once, so that HTTP/0.9 and noise are refused without waiting for more.
+    """
+
+    __slots__ = ("_fields", "_limits", "_line_at", "_parse", "_seen", "data")
+
+    def __init__(self, limits: Limits, parse_request_line: Callable[[bytes], RequestLine]) -> None:
+        self.data = bytearray()
+        self._limits = limits
+        self._parse = parse_request_line
+        self._line_at = 0  # where the line now arriving begins
+        self._seen = 0  # how far `data` has been searched
+        self._fields = -1  # complete field lines; -1 before the request line
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything but one empty line has arrived."""
+        return bytes(self.data) not in (b"\r", b"\r\n")
+
+    def feed(self, piece: bytes) -> bool:
+        """True once the head is whole. Raises what parsing the request line does, BadField and FieldsTooLarge."""
+        data = self.data
+        data += piece
+        while (end := data.find(b"\n", self._seen)) >= 0:
+            if end == self._line_at or data[end - 1] != 13:
+                raise self._bad("bare LF")
+            if data.find(b"\r", self._seen, end - 1) >= 0:
+                raise self._bad("bare CR")
+            line_size = end - 1 - self._line_at
+            if self._fields < 0:
+                self._request_line(line_size)
+            elif line_size == 0:
+                self._check_head(end + 1)
+                return True
+            else:
+                self._fields += 1
+                self._check(line_size)
+            self._line_at = self._seen = end + 1
+        last = len(data) - data.endswith(b"\r")
+        if data.find(b"\r", self._seen, last) >= 0:
+            raise self._bad("bare CR")
+        self._seen = last
+        self._check(last - self._line_at)
+        self._check_head(len(data))
+        return False
+
+    def _bad(self, what: str) -> BadField | BadRequestLine:
+        return (BadRequestLine if self._fields < 0 else BadField)(what)
+
+    def _request_line(self, size: int) -> None:
+        """The request line, or the one empty line before it, is complete."""
+        if size == 0:
+            if self._line_at:
+                raise BadRequestLine("two empty lines before the request line")
+            return
+        self._parse(bytes(self.data[self._line_at : self._line_at + size]))
+        self._fields = 0
+
+    def _check(self, line_size: int) -> None:
+        limits = self._limits
+        if self._fields < 0:
+            if line_size > limits.line:
+                raise RequestLineTooLong(
+                    "request line too long", setting="limit_request_line", limit=limits.line, seen=line_size
+                )
+            return
+        if line_size > limits.field_size:
+            raise FieldsTooLarge(
+                "field line too long", setting="limit_request_field_size", limit=limits.field_size, seen=line_size
+            )
+        if self._fields > limits.fields:
+            raise FieldsTooLarge(
+                "too many fields", setting="limit_request_fields", limit=limits.fields, seen=self._fields
+            )
+
+    def _check_head(self, size: int) -> None:
+        if size > self._limits.head:
+            raise FieldsTooLarge("head too long", setting="limit_request_head", limit=self._limits.head, seen=size)

@@ -1,0 +1,144 @@
+"""Output of one connection that its client has not taken yet, in order: memory, then a spool file, then a file.
+
+Memory is bounded by the watermark; what is above it waits in an unlinked temporary file (OPERATIONS.md 6.11).
+`connection` creates one when a send would block, and sends from it when epoll says that the socket takes more.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from enum import IntEnum
+from typing import Protocol
+
+from epollwsgi.errors import EpollwsgiError, SpoolFull
+from epollwsgi.spool import OutputSpool, Quota
+
+# At most this much is sent from files in one turn, so that one fast client cannot starve the loop.
+FILE_TURN_SIZE = 1 << 20
+
+
+class FileCutShort(EpollwsgiError):
+    """A file ended before the length that the response had announced."""
+
+
+class OpenedFile(Protocol):
+    """A file that stays open while somebody refers to it."""
+
+    @property
+    def fd(self) -> int: ...
+
+
+class Sent(IntEnum):
+    """What a try to send came to."""
+
+    ALL, BLOCKED, PAUSED = range(3)
+
+
+class SpoolRules:
+    """Where output is spooled and how much; one per worker."""
+
+    __slots__ = ("directory", "quota", "spool_size", "watermark")
+
+    def __init__(self, watermark: int, spool_size: int, directory: str, quota: Quota) -> None:
+        self.watermark = watermark
+        self.spool_size = spool_size
+        self.directory = directory
+        self.quota = quota
+
+
+class Outbox:
+    """See the module. `send` raises OSError when the client has gone and FileCutShort."""
+
+    __slots__ = ("_count", "_file", "_memory", "_memory_size", "_offset", "_rules", "_spool")
+
+    def __init__(self, rules: SpoolRules) -> None:
+        self._rules = rules
+        self._memory: deque[memoryview] = deque()
+        self._memory_size = 0
+        self._spool: OutputSpool | None = None
+        self._file: OpenedFile | None = None
+        self._offset = 0
+        self._count = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return self._memory_size + self._count + (self._spool.waiting if self._spool is not None else 0)
+
+    def __bool__(self) -> bool:
+        return self.size > 0
+
+    def append(self, content: bytes) -> bool:
+        """False where there is no room: the client must take something first."""
+        spool = self._spool
+        if (spool is None or not spool.waiting) and self._memory_size + len(content) <= self._rules.watermark:
+            self._memory.append(memoryview(content))
+            self._memory_size += len(content)
+            return True
+        waiting = spool.waiting if spool is not None else 0
+        if waiting + len(content) > self._rules.spool_size:
+            return self._append_alone(content)
+        try:
+            if spool is None:
+                spool = self._spool = OutputSpool(self._rules.directory, self._rules.quota)
+            spool.append(content)
+        except SpoolFull:
+            return self._append_alone(content)
+        return True
+
+    def _append_alone(self, content: bytes) -> bool:
+        """Where no file can take it, one piece is kept as it is once nothing else waits."""
+        if self:
+            return False
+        self._memory.append(memoryview(content))
+        self._memory_size += len(content)
+        return True
+
+    def attach(self, file: OpenedFile, offset: int, count: int) -> None:
+        """`count` bytes of file behind all that waits; the last of a response."""
+        self._file = file
+        self._offset = offset
+        self._count = count
+
+    def send(self, sock: socket.socket) -> Sent:
+        """As much as the socket takes now. Raises OSError (the client has gone), FileCutShort."""
+        try:
+            while self._memory:
+                self._send_memory(sock)
+            budget = FILE_TURN_SIZE
+            spool = self._spool
+            if spool is not None:
+                while spool.waiting:
+                    if budget <= 0:
+                        return Sent.PAUSED
+                    size = os.sendfile(sock.fileno(), spool.fd, spool.start, min(spool.waiting, budget))
+                    spool.start += size
+                    budget -= size
+            while self._count:
+                if budget <= 0:
+                    return Sent.PAUSED
+                budget -= self._send_file(sock, budget)
+        except BlockingIOError:
+            return Sent.BLOCKED
+        self._file = None
+        return Sent.ALL
+
+    def _send_memory(self, sock: socket.socket) -> None:
+        piece = self._memory[0]
+        size = sock.send(piece, socket.MSG_MORE if self._count and len(self._memory) == 1 else 0)
+        self._memory_size -= size
+        if size == len(piece):
+            self._memory.popleft()
+        else:
+            self._memory[0] = piece[size:]
+
+    def _send_file(self, sock: socket.socket, budget: int) -> int:
+        assert self._file is not None
+        size = os.sendfile(sock.fileno(), self._file.fd, self._offset, min(self._count, budget))
+        if size == 0:
+            raise FileCutShort(f"file ended {self._count} bytes before the length announced")
+        self._offset += size
+        self._count -= size
+        return size

@@ -1,0 +1,1 @@
+"""Processes: what builds and runs a worker."""

@@ -1,0 +1,154 @@
+"""One worker: its loop, its listeners, its signals, and how it drains. Built by `cli`; all in the calling process.
+
+    signal     effect
+    TERM       finish open requests within graceful_timeout, answering `Connection: close`; exit 0
+    INT, QUIT  stop at once: no new requests, what waits to be sent gets a second; exit 0
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from epollwsgi.acceptor import Acceptor, close_idle
+from epollwsgi.listener import Listener
+from epollwsgi.log import AccessLog, ErrorLog
+from epollwsgi.loop import IN, Loop
+from epollwsgi.service import Service, connection_limit
+from epollwsgi.wsgi import Application
+
+if TYPE_CHECKING:
+    from epollwsgi.config.settings import Settings
+
+QUICK_STOP_S = 1.0
+# Idle connections stay for so long when a worker drains: a request under way is still answered.
+DRAIN_LINGER_S = 2.0
+DRAIN_LOOK_S = 0.05
+
+SIGNALS: dict[signal.Signals, tuple[str, str]] = {
+    signal.SIGTERM: ("stop_gracefully", "finish open requests within graceful_timeout, then end"),
+    signal.SIGINT: ("stop_quickly", "end at once; what waits to be sent gets a second"),
+    signal.SIGQUIT: ("stop_quickly", "end at once; what waits to be sent gets a second"),
+}
+
+
+class SignalPipe:
+    """Signals as events of the loop: the interpreter writes each number into a socket that epoll watches."""
+
+    def __init__(self, loop: Loop, act: Callable[[int], None]) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self.fd = self._reader.fileno()
+        self._act = act
+        self._before = {number: signal.signal(number, note_only) for number in SIGNALS}
+        self._wakeup_before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        loop.handlers[self.fd] = self
+        loop.epoll.register(self.fd, IN)
+
+    def on_event(self, mask: int) -> None:
+        """Signals have come."""
+        for number in self._reader.recv(64):
+            if number in SIGNALS:
+                self._act(number)
+
+    def close(self) -> None:
+        """Handlers as they were before."""
+        signal.set_wakeup_fd(self._wakeup_before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._reader.close()
+        self._writer.close()
+
+
+def note_only(number: int, frame: FrameType | None) -> None:
+    """A handler that does nothing: the number is in the pipe already."""
+
+
+class Worker:
+    """Serves until a signal stops it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        application: Application | None,
+        listeners: Sequence[Listener],
+        error_log: ErrorLog,
+        access_log: AccessLog | None,
+    ) -> None:
+        self._settings = settings
+        self._listeners = listeners
+        self._error_log = error_log
+        self._access_log = access_log
+        self._limit = connection_limit(settings)
+        self.service = Service(settings, application, error_log, access_log)
+        self.acceptors = [Acceptor(self.service, listener, self._limit) for listener in listeners]
+        self._stop_at = float("inf")
+        self._linger_at = float("inf")
+
+    def run(self) -> int:
+        """Serve until TERM, INT or QUIT; the exit code. Must be called in the main thread (signals)."""
+        loop = self.service.loop
+        signals = SignalPipe(loop, self._on_signal)
+        try:
+            loop.running = True
+            while loop.running:
+                loop.turn()
+                if self._stop_at != float("inf"):
+                    self._drain_on()
+        finally:
+            signals.close()
+            for listener in self._listeners:
+                listener.close()
+            loop.close()
+            if self._access_log is not None:
+                self._access_log.flush()
+        return 0
+
+    def _on_signal(self, number: int) -> None:
+        action, _ = SIGNALS[signal.Signals(number)]
+        self._error_log.debug(f"signal {signal.Signals(number).name} in process {os.getpid()}")
+        getattr(self, action)()
+
+    def stop_gracefully(self) -> None:
+        """Take what waits in the backlog, then no new connections; every open request is finished."""
+        self._begin_stop(self._settings.graceful_timeout, DRAIN_LINGER_S)
+
+    def stop_quickly(self) -> None:
+        """No new requests; what waits to be sent gets a moment."""
+        self._begin_stop(QUICK_STOP_S, 0.0)
+
+    def _begin_stop(self, timeout_s: float, linger_s: float) -> None:
+        now = time.monotonic()
+        if self._stop_at == float("inf"):
+            for acceptor in self.acceptors:
+                acceptor.drain()
+            for listener in self._listeners:
+                listener.close()
+            self.service.drain()
+        self._stop_at = min(self._stop_at, now + timeout_s)
+        self._linger_at = min(self._linger_at, now + linger_s)
+        self.service.loop.call_later(0, do_nothing)
+
+    def _drain_on(self) -> None:
+        """One look at what is still open, after each turn; the loop comes back in a moment."""
+        now = time.monotonic()
+        connections = self.service.connections
+        loop = self.service.loop
+        if now >= self._linger_at:
+            close_idle(self.service, len(connections))
+        if not connections or now >= self._stop_at:
+            if connections:
+                self._error_log.warning(f"{len(connections)} connections were cut at the end (graceful_timeout)")
+            loop.running = False
+            return
+        loop.call_later(DRAIN_LOOK_S, do_nothing)
+
+
+def do_nothing() -> None:
+    """What a turn that only has to come is called for."""

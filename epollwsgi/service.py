@@ -1,0 +1,176 @@
+"""What all connections of a worker share: settings made ready for the hot path, the parser, who answers, the logs.
+
+`process.worker` builds one; `connection` and `acceptor` read it. What changes while it runs is listed here with its owner,
+which today is always the thread that leads the loop: `connections`, `keeps`, the parser's memories, `quota.used`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from io import BytesIO
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from epollwsgi import __version__
+from epollwsgi.http.head import HeadParser, Limits
+from epollwsgi.leader import Leader
+from epollwsgi.loop import Loop
+from epollwsgi.outbox import SpoolRules
+from epollwsgi.spool import Quota
+from epollwsgi.static.handler import StaticHandler
+from epollwsgi.wsgi import Application, Environ, FileWrapper
+
+if TYPE_CHECKING:
+    from epollwsgi.config.settings import Settings
+    from epollwsgi.connection import Connection
+    from epollwsgi.log import AccessLog, ErrorLog
+
+SERVER_SOFTWARE = f"epollwsgi/{__version__}"
+# A body sent to a site without an application is read, and dropped, up to this size.
+SITE_BODY_SIZE = 64 * 1024
+SPOOL_TOTAL_MAX = 4 << 30
+
+
+class Service:
+    """See the module. application: None for a site alone."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        application: Application | None,
+        error_log: ErrorLog,
+        access_log: AccessLog | None,
+    ) -> None:
+        self.error_log = error_log
+        self.access_log = access_log
+        self.loop = Loop(b"" if settings.no_server_header else f"Server: {SERVER_SOFTWARE}\r\n".encode("ascii"))
+        self.loop.log = access_log
+        self.parser = HeadParser(
+            head_limits(settings),
+            header_map=settings.header_map,
+            script_name=settings.script_name,
+            on_dropped=self._on_dropped,
+        )
+        self.request_lines = self.parser.request_lines
+        self.head_limit = self.parser.limits.head - 4
+        self.leader = None if application is None else Leader(self.loop, application)
+        self.static = open_static(settings, application, error_log)
+        self.fresh: dict[str, bytes] = self.static.fresh if self.static is not None else {}
+        if self.static is not None:
+            self.loop.on_second.append(self.static.on_tick)
+            self.static.on_tick(self.loop.now, self.loop.common)
+        self.connections: set[Connection] = set()
+        self.keeps = settings.keepalive > 0  # whether connections are kept open at all now
+        self.keepalive_s = settings.keepalive
+        self.header_timeout_s = settings.header_timeout
+        self.body_timeout_s = settings.body_timeout
+        self.body_min_rate = settings.body_min_rate
+        self.send_timeout_s = settings.send_timeout
+        self.body_buffer_size = settings.body_buffer_size
+        self.body_limit = settings.limit_request_body
+        if application is None:
+            self.body_limit = min(self.body_limit, SITE_BODY_SIZE)
+        self.sendfile = settings.sendfile
+        self.tmp_dir = settings.tmp_upload_dir
+        self.quota = Quota(spool_total(settings))
+        self.spool_rules = SpoolRules(settings.output_watermark, settings.response_spool, self.tmp_dir, self.quota)
+        self.template = self._build_template(settings.script_name)
+        self.request_id_prefix = secrets.token_hex(4)
+        self.request_count = count(1)
+        self._dropped: set[str] = set()
+
+    def drain(self) -> None:
+        """Every response from now on is the last of its connection."""
+        self.keeps = False
+
+    def _build_template(self, script_name: str) -> Environ:
+        """Every key that all requests have. PEP 3333; WIRE.md section 4. What differs is set for each request."""
+        if self.leader is None:
+            return {}  # files need nothing but the fields
+        template: dict[str, Any] = {
+            "REQUEST_METHOD": "GET",
+            "SCRIPT_NAME": script_name.rstrip("/").encode("utf-8").decode("latin-1"),
+            "PATH_INFO": "/",
+            "QUERY_STRING": "",
+            "RAW_URI": "/",
+            "REQUEST_URI": "/",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "SERVER_SOFTWARE": SERVER_SOFTWARE,
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": "80",
+            "REMOTE_ADDR": "",
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.errors": self.error_log.stream,
+            "wsgi.multithread": False,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+            "wsgi.input": BytesIO,
+            "wsgi.input_terminated": True,
+            "wsgi.file_wrapper": FileWrapper,
+            "epollwsgi.client_gone": bool,
+            "epollwsgi.peer": None,
+            "epollwsgi.request_id": "",
+        }
+        return template
+
+    def _on_dropped(self, name: str) -> None:
+        """A field was dropped; said once for each name, of at most a hundred names, because clients choose them."""
+        if name not in self._dropped and len(self._dropped) < 100:
+            self._dropped.add(name)
+            self.error_log.info(
+                f"field {name[:80]!r} was dropped: its name holds an underscore (header_map = dangerous lets it through)"
+            )
+
+
+def head_limits(settings: Settings) -> Limits:
+    """The limits of a request head."""
+    return Limits(
+        line=settings.limit_request_line,
+        fields=settings.limit_request_fields,
+        field_size=settings.limit_request_field_size,
+        head=settings.limit_request_head,
+    )
+
+
+def open_static(settings: Settings, application: Application | None, error_log: ErrorLog) -> StaticHandler | None:
+    """The handler of all static mounts; None if there are none."""
+    if not settings.static:
+        return None
+    return StaticHandler(
+        settings.static,
+        alone=application is None,
+        revalidate=settings.revalidate,
+        log=lambda message: error_log.limited("static", message, "warning"),
+    )
+
+
+def spool_total(settings: Settings) -> int:
+    """Bytes that all temporary files of this worker may hold: by default a quarter of the free space, at most 4 GiB."""
+    if settings.limit_spool_total is not None:
+        return settings.limit_spool_total
+    try:
+        free = shutil.disk_usage(settings.tmp_upload_dir or tempfile.gettempdir()).free
+    except OSError:
+        return 0
+    return min(SPOOL_TOTAL_MAX, free // 4)
+
+
+def connection_limit(settings: Settings) -> int:
+    """How many connections a worker keeps open; raises the soft limit of descriptors to the hard one first."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    if soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+        except (OSError, ValueError):
+            pass  # a sandbox: what there is has to do
+    limit = max(1, soft * 3 // 4)
+    return limit if settings.worker_connections is None else min(settings.worker_connections, limit)
+
+

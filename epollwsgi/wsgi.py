@@ -1,0 +1,421 @@
+"""One call of a WSGI application: environ and start_response, framing, the iterable, file_wrapper. PEP 3333; WIRE.md 5.
+
+Knows no socket: what it produces goes to a `Sink` (the connection). `leader` decides where and when `Exchange.run` is
+called; all of it, from the call to close(), happens on one thread.
+
+How a response is framed, decided once the first content is known:
+
+    no content     HEAD, 204, 304             head only
+    length         Content-Length of the application, else of a list or tuple; file_wrapper: of the file
+    chunked        HTTP/1.1
+    until close    HTTP/1.0
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from enum import IntEnum
+from types import TracebackType
+from typing import Any, Protocol
+
+from epollwsgi.errors import ResponseInvalid
+from epollwsgi.http import response as r
+from epollwsgi.http.response import NO_CONTENT
+
+Environ = dict[str, Any]
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+FIELDS = r.Fields()
+STATUSES = r.Statuses()
+
+# Content up to this size is sent with its head in one piece: cheaper than a second system call.
+ONE_PIECE_SIZE = 65536
+
+
+class HasCommon(Protocol):
+    """The loop, as far as a response needs it."""
+
+    common: bytes
+    """Date and Server field lines"""
+
+
+class Sink(Protocol):
+    """Where a response goes: a connection. Nothing here raises when the client has gone; `gone` tells."""
+
+    @property
+    def loop(self) -> HasCommon: ...
+
+    gone: bool
+    is_logged: bool
+    """whether log_access is to be called"""
+
+    def respond(self, response: bytes, keep: bool) -> None:
+        """A whole response; it may wait for the end of the loop's turn."""
+
+    def flush(self) -> None:
+        """Send what waits for the end of the loop's turn, of all connections."""
+
+    def send(self, data: bytes) -> None:
+        """A part of a response, sent at once as far as the client takes it."""
+
+    def send_file(self, head: bytes, file: DescriptorCopy, offset: int, count: int, keep: bool) -> None:
+        """A whole response whose content is part of a file."""
+
+    def finish(self, keep: bool) -> None:
+        """What was sent is a whole response."""
+
+    def abort(self, reset: bool) -> None:
+        """What was sent is no whole response: close; with a reset where a close would look like its end."""
+
+    def log_breach(self, message: str, error: BaseException | None) -> None:
+        """The application did something wrong; error: with its traceback."""
+
+    def log_access(self, environ: Environ, status: int, size: int) -> None:
+        """One response is done; size: bytes of content."""
+
+
+class Framing(IntEnum):
+    """How the end of a response's content is told."""
+
+    UNKNOWN, EMPTY, LENGTH, CHUNKED, CLOSE = range(5)
+
+
+UNKNOWN, EMPTY, LENGTH, CHUNKED, CLOSE = Framing
+
+
+class DescriptorCopy:
+    """A descriptor of its own for a file that the application may close; closed with the last reference."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = os.dup(fd)
+
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            os.close(self.fd)
+
+
+class FileWrapper:
+    """wsgi.file_wrapper: an iterable of blocks, sent by os.sendfile where it wraps a real file. PEP 3333."""
+
+    def __init__(self, file: Any, block_size: int = 65536) -> None:
+        self.file = file
+        self.block_size = block_size
+        if hasattr(file, "close"):
+            self.close = file.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        block: bytes = self.file.read(self.block_size)
+        if not block:
+            raise StopIteration
+        return block
+
+    def real_file(self) -> tuple[int, int, int] | None:
+        """Descriptor, current position and size left of a regular file; None for anything else."""
+        try:
+            fd = self.file.fileno()
+            position = self.file.tell()
+            status = os.fstat(fd)
+        except (AttributeError, OSError, ValueError):
+            return None
+        if not isinstance(fd, int) or not isinstance(position, int) or not stat.S_ISREG(status.st_mode):
+            return None
+        return fd, position, max(0, status.st_size - position)
+
+
+class Exchange:
+    """One request and the application's answer to it."""
+
+    __slots__ = (
+        "_done", "_environ", "_framing", "_head", "_keep", "_left", "_length", "_length_line", "_method", "_plain",
+        "_roles", "_sendfile", "_sink", "_size", "_status", "route",
+    )  # fmt: skip
+
+    def __init__(self, sink: Sink, environ: Environ, route: str, keep: bool, plain: bool, sendfile: bool) -> None:
+        """plain: kept, HTTP/1.1 and not HEAD, so that most responses need no thought."""
+        self.route = route
+        self._sink = sink
+        self._environ = environ
+        self._keep = keep
+        self._plain = plain
+        self._sendfile = sendfile
+        self._status = 0  # 0: start_response was not called
+        self._framing = UNKNOWN  # until the head is sent
+        self._done = False  # the sink has the whole response
+
+    # --- what the application calls -------------------------------------------------------------------------------
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """PEP 3333. Raises ResponseInvalid at a breach, and what exc_info holds once the head has been sent."""
+        if self._status:
+            self._check_again(exc_info)
+        code, status_line = STATUSES[status]
+        lines = [status_line]
+        roles = 0
+        length = -1
+        length_line = b""
+        try:
+            for item in headers:
+                line, role, number = FIELDS[item]
+                if role:
+                    if role & roles & r.LENGTH:
+                        raise ResponseInvalid("Content-Length stands twice")
+                    roles |= role
+                    if number >= 0:
+                        length = number
+                        length_line = line
+                        continue
+                    if role & r.HOP_BY_HOP and not (role & r.UPGRADE and code == 426):
+                        continue
+                lines.append(line)
+        except TypeError:
+            raise ResponseInvalid("headers must be a list of tuples (name, value), both str") from None
+        self._head = b"".join(lines)
+        self._status = code
+        self._length = length
+        self._length_line = length_line
+        self._roles = roles
+        return self.write
+
+    def _check_again(self, exc_info: ExcInfo | None) -> None:
+        """start_response is called once more: only with exc_info, and then only before the head is sent. PEP 3333."""
+        if exc_info is None:
+            raise ResponseInvalid("start_response was called twice without exc_info")
+        if self._framing is not UNKNOWN:
+            try:
+                raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # no cycle through this frame
+
+    def write(self, content: bytes) -> None:
+        """PEP 3333: content is on its way before this returns."""
+        if self._framing is UNKNOWN:
+            self._sink.flush()
+            self._send_first(content)
+        elif content:
+            self._send_more(content)
+
+    # --- the call ---------------------------------------------------------------------------------------------------
+
+    def run(self, application: Application, is_quick: bool) -> None:
+        """Call the application and send what it answers; never raises.
+
+        is_quick: the route is known to take well under a millisecond, so a complete answer may wait in the batch while
+        the application's iterable is exhausted and closed.
+        """
+        result: Any = None
+        try:
+            result = application(self._environ, self.start_response)
+            if (type(result) is list or type(result) is tuple) and self._framing is UNKNOWN:
+                self._send_whole(result[0] if len(result) == 1 else b"".join(result))
+                return
+            if type(result) is not FileWrapper or not self._sendfile or not self._send_file(result):
+                self._iterate(result, is_quick)
+        except BaseException as error:
+            self._fail(error)
+        close = getattr(result, "close", None)
+        if close is not None:
+            try:
+                close()
+            except BaseException as error:
+                self._sink.log_breach("close() of the application's iterable failed", error)
+
+    def _iterate(self, result: Iterable[bytes], is_quick: bool) -> None:
+        """Send each item before the next is asked for."""
+        sink = self._sink
+        for content in result:
+            if not content:
+                continue
+            if self._done:
+                sink.log_breach(f"content beyond Content-Length {self._length} was cut", None)
+                return
+            if self._framing is not UNKNOWN:
+                self._send_more(content)
+            elif self._status and (len(content) == self._length or self._is_empty()):
+                self._send_whole(content)  # all that was announced
+                if self._framing is EMPTY:
+                    return
+                if not is_quick:
+                    sink.flush()
+            else:
+                sink.flush()
+                self._send_first(content)
+            if sink.gone:
+                return
+        if not self._done:
+            self._end()
+
+    def _fail(self, error: BaseException) -> None:
+        """The application raised: a short 500 page if nothing was sent, else the connection ends without a last chunk."""
+        sink = self._sink
+        sink.log_breach("the application failed", error)
+        if self._framing is UNKNOWN:
+            page = r.build_error(500, self._environ["REQUEST_METHOD"])
+            sink.respond(r.insert_fields(page, sink.loop.common + self._connection_field()), self._keep)
+            self._done = True
+            if sink.is_logged:
+                sink.log_access(self._environ, 500, 0)
+        elif not self._done:
+            sink.abort(reset=self._framing is CLOSE)
+
+    # --- framing -------------------------------------------------------------------------------------------------------
+
+    def _is_empty(self) -> bool:
+        return r.has_no_content(self._environ["REQUEST_METHOD"], self._status)
+
+    def _is_one_zero(self) -> bool:
+        return bool(self._environ["SERVER_PROTOCOL"] == "HTTP/1.0")
+
+    def _connection_field(self) -> bytes:
+        if not self._keep:
+            return r.CLOSE
+        return r.KEEP_ALIVE if self._is_one_zero() else b""
+
+    def _check(self, content: bytes) -> None:
+        if not self._status:
+            raise ResponseInvalid("the application sent content, or ended, before start_response was called")
+        if not isinstance(content, bytes):
+            raise ResponseInvalid(f"content must be bytes, not {type(content).__name__}")
+
+    def _build_head(self, length: int) -> bytes:
+        """The whole head; length: of the content to announce, -1 for none. Sets `_keep`."""
+        roles = self._roles
+        if roles & r.CONNECTION_CLOSE or self._framing is CLOSE:
+            self._keep = False
+        parts = [self._head]
+        if length >= 0:
+            parts.append(b"Content-Length: %d\r\n" % length)
+        if self._framing is CHUNKED:
+            parts.append(b"Transfer-Encoding: chunked\r\n")
+        parts.append(r.common_fields(self._sink.loop.common, roles))
+        parts.append(self._connection_field())
+        parts.append(b"\r\n")
+        return b"".join(parts)
+
+    def _send_whole(self, content: bytes) -> None:
+        """A response whose content is complete."""
+        size = len(content)
+        if self._plain and type(content) is bytes and size <= ONE_PIECE_SIZE and self._status >= 200:
+            # The common case, flat: nothing but the length is to be added.
+            if not self._roles & ~r.LENGTH and self._status not in NO_CONTENT and self._length in (size, -1):
+                line = self._length_line or b"Content-Length: %d\r\n" % size
+                self._framing = LENGTH
+                self._done = True
+                sink = self._sink
+                sink.respond(b"".join((self._head, line, sink.loop.common, b"\r\n", content)), True)
+                if sink.is_logged:
+                    sink.log_access(self._environ, self._status, size)
+                return
+        self._check(content)
+        if not self._is_empty() and 0 <= self._length != size:
+            self._send_first(content)
+            self._end()
+        else:
+            self._send_checked(content)
+
+    def _send_checked(self, content: bytes) -> None:
+        """The whole of a response, its length right."""
+        if self._is_empty():
+            self._framing = EMPTY
+            head = self._build_head(-1 if self._status == 204 else self._length)
+            content = b""
+        else:
+            self._framing = LENGTH
+            head = self._build_head(len(content))
+        sink = self._sink
+        self._done = True
+        self._size = len(content)
+        if len(content) <= ONE_PIECE_SIZE:
+            sink.respond(head + content, self._keep)
+        else:
+            sink.flush()
+            sink.send(head)
+            sink.send(content)
+            sink.finish(self._keep)
+        self._log()
+
+    def _send_first(self, content: bytes) -> None:
+        """The head, and the first part of content whose end is not known yet."""
+        self._check(content)
+        self._size = 0
+        self._left = 0
+        if self._is_empty():
+            self._framing = EMPTY
+        elif self._length >= 0:
+            self._framing = LENGTH
+            self._left = self._length
+        else:
+            self._framing = CLOSE if self._is_one_zero() else CHUNKED
+        head = self._build_head(-1 if self._status == 204 else self._length)
+        self._sink.send(head + self._frame(content))
+
+    def _send_more(self, content: bytes) -> None:
+        self._check(content)
+        data = self._frame(content)
+        if data:
+            self._sink.send(data)
+
+    def _frame(self, content: bytes) -> bytes:
+        """content as it goes over the wire."""
+        if not content or self._framing is EMPTY:
+            return b""
+        if self._framing is LENGTH:
+            if len(content) > self._left:
+                self._sink.log_breach(f"content beyond Content-Length {self._length} was cut", None)
+                content = content[: self._left]
+            self._left -= len(content)
+        self._size += len(content)
+        return r.build_chunk(content) if self._framing is CHUNKED else content
+
+    def _end(self) -> None:
+        """The application has nothing more, and the sink has not got the whole response."""
+        sink = self._sink
+        if self._framing is UNKNOWN:
+            self._check(b"")
+            if self._length <= 0 or self._is_empty():
+                self._send_checked(b"")
+                return
+            self._send_first(b"")
+        if sink.gone:
+            return
+        self._done = True
+        if self._framing is LENGTH and self._left:
+            sink.log_breach(f"content ended {self._left} bytes before Content-Length {self._length}", None)
+            sink.abort(reset=False)
+        else:
+            if self._framing is CHUNKED:
+                sink.send(r.LAST_CHUNK)
+            sink.finish(self._keep)
+        self._log()
+
+    def _log(self) -> None:
+        if self._sink.is_logged:
+            self._sink.log_access(self._environ, self._status, self._size)
+
+    def _send_file(self, wrapper: FileWrapper) -> bool:
+        """Send a real file from its position; False where it is none, or nothing of it is to be sent."""
+        if not self._status or self._is_empty() or self._framing is not UNKNOWN:
+            return False
+        found = wrapper.real_file()
+        if found is None or not found[2]:
+            return False
+        fd, position, size = found
+        length = size if self._length < 0 else self._length
+        if not length:
+            return False
+        self._framing = LENGTH
+        head = self._build_head(length)
+        self._done = True
+        self._size = length
+        self._sink.send_file(head, DescriptorCopy(fd), position, length, self._keep)
+        self._log()
+        return True
