@@ -10,6 +10,7 @@ import socket
 from typing import Any
 
 from epollwsgi.connection import Connection
+from epollwsgi.http.head import Environ
 from epollwsgi.listener import Listener
 from epollwsgi.service import Service
 
@@ -36,9 +37,11 @@ class Acceptor:
         self._logged_at = float("-inf")
         self._is_unix = listener.is_unix
         name: Any = self._sock.getsockname()
-        self.local: tuple[str, str] | None = None  # SERVER_NAME and SERVER_PORT where all connections have the same
-        if not self._is_unix and not socket_is_wildcard(name[0]):
-            self.local = (name[0], str(name[1]))
+        self._template: Environ | None = None  # None where each connection has a local address of its own
+        if self._is_unix:
+            self._template = service.template_for(None)
+        elif not is_wildcard(name[0]):
+            self._template = service.template_for((name[0], str(name[1])))
         service.loop.add_acceptor(self)
 
     def on_event(self, mask: int) -> None:
@@ -79,7 +82,11 @@ class Acceptor:
         sock.setblocking(False)
         if self._is_unix:
             peer = ("", "")
-        connection = Connection(self._service, sock, (peer[0], str(peer[1])), self.local)
+        template = self._template
+        if template is None:
+            name = sock.getsockname()
+            template = self._service.template_for((name[0], str(name[1])))
+        connection = Connection(self._service, sock, (peer[0], str(peer[1])), template)
         try:
             self._service.loop.add_client(connection)
         except OSError as error:
@@ -130,6 +137,6 @@ def close_idle(service: Service, limit: int) -> int:
     return len(idle[:limit])
 
 
-def socket_is_wildcard(host: str) -> bool:
+def is_wildcard(host: str) -> bool:
     """Whether a socket bound to host takes connections to any address."""
     return host in ("0.0.0.0", "::")

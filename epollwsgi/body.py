@@ -9,9 +9,8 @@ from typing import BinaryIO
 
 from epollwsgi.errors import ContentTooLarge
 from epollwsgi.http.body import ChunkedDecoder, Decoder, LengthDecoder
-from epollwsgi.http.head import CHUNKED, Limits, RequestLine
+from epollwsgi.http.head import CHUNKED, Environ, Limits, RequestLine
 from epollwsgi.spool import BodySpool
-from epollwsgi.wsgi import Environ
 
 
 class Body:

@@ -26,10 +26,10 @@ from epollwsgi.body import Body, make_decoder
 from epollwsgi.errors import BodyCut, FieldsTooLarge, HTTPError, RequestTimeout
 from epollwsgi.http import response as r
 from epollwsgi.http.head import (
-    CONDITIONAL,
     CONNECTION,
     EXPECT,
     FRAMING,
+    Environ,
     HeadScanner,
     RequestLine,
     body_length,
@@ -38,18 +38,17 @@ from epollwsgi.http.head import (
     is_kept,
     parse_host,
 )
+from epollwsgi.http.memory import SectionMemory
 from epollwsgi.loop import GONE, IN, OUT, RDHUP
 from epollwsgi.output import APP, BODY, CLOSED, HEAD, LINGER, SEND, Output
 from epollwsgi.service import Service
 from epollwsgi.spool import BodySpool
 from epollwsgi.static.handler import Reply
-from epollwsgi.wsgi import Environ, Exchange
+from epollwsgi.wsgi import Exchange
 
 HEAD_READ_SIZE = 16384
 BODY_READ_SIZE = 262144
 LINGER_SIZE = 4 << 20
-# A field section up to this size is remembered by its connection once it has come twice.
-REMEMBERED_BLOCK_SIZE = 2048
 # Answers to pipelined requests are sent when so much has gathered.
 PIPELINED_SIZE = 65536
 READABLE = IN | RDHUP | GONE
@@ -61,16 +60,15 @@ ALLOW_FILES = b"Allow: GET, HEAD, OPTIONS\r\n"
 class Connection(Output):
     """See the module; the order of its methods is the order in a request's life."""
 
-    __slots__ = ("_block", "_body", "_buffer", "_ending", "_local", "_prepared", "_scanner", "_started_at")
+    __slots__ = ("_body", "_buffer", "_ending", "_memory", "_scanner", "_started_at", "_template")
 
     def __init__(
-        self, service: Service, sock: socket.socket, peer: tuple[str, str], local: tuple[str, str] | None
+        self, service: Service, sock: socket.socket, peer: tuple[str, str], template: Environ
     ) -> None:
-        """peer: address and port, both '' over a unix socket. local: the same of this side, None where it must be asked."""
+        """peer: address and port, both '' over a unix socket. template: environ as all requests of its socket have it."""
         super().__init__(service, sock, peer)
-        self._local = local
-        self._block = b""  # the last field section, while it is remembered
-        self._prepared: Environ | None = None  # what it came to, once it has come twice
+        self._template = template
+        self._memory: SectionMemory | None = None
         self._buffer = b""  # input behind the request at hand
         self._scanner: HeadScanner | None = None
         self._body: Body | None = None
@@ -105,10 +103,13 @@ class Connection(Output):
             return
         if mask != PLAIN_EVENTS or len(data) == HEAD_READ_SIZE:
             self._note_more(mask, len(data) == HEAD_READ_SIZE)
-        if self._scanner is None:
-            self._on_head(data)
-        else:
-            self._on_piece(data)
+        try:
+            if self._scanner is None:
+                self._on_head(data)
+            else:
+                self._on_piece(data)
+        except HTTPError as error:
+            self._refuse(error, data)
         if self._buffer:
             self._on_pipelined()
 
@@ -165,90 +166,75 @@ class Connection(Output):
             self.close()
 
     def on_second(self) -> bool:
-        """Once a second while a field section is remembered: forget it after an idle second. True while it is."""
+        """Once a second while fields are remembered: forget them after an idle second. True while they are."""
         if self.deadline - self.service.keepalive_s <= self.loop.now - 1 and self.state is HEAD:
-            self._block = b""
-            self._prepared = None
-        return bool(self._block)
+            self._memory = None
+        return self._memory is not None
 
     def on_closed(self) -> None:
         """The socket is closed: drop what refers to others."""
-        self._block = self._buffer = self.out = b""
-        self._prepared = self._body = self._scanner = None
+        self._buffer = self.out = b""
+        self._memory = self._body = self._scanner = None
 
     # --- heads ----------------------------------------------------------------------------------------------------------
 
     def _on_head(self, data: bytes) -> None:
-        """Answer the request at the start of data; the rest goes into the buffer. The hot path."""
-        end = data.find(b"\r\n\r\n")
+        """Answer the request at the start of data; the rest goes into the buffer. The hot path. Raises HTTPError."""
         line_end = data.find(b"\r\n")
+        memory = self._memory
+        if memory is not None and memory.environ is not None and data.startswith(memory.section, line_end):
+            service = self.service
+            line = data[:line_end]
+            request = service.request_lines.get(line) or service.parser.parse_request_line(line)
+            if request.is_plain:
+                end = line_end + len(memory.section)
+                if len(data) > end:
+                    self._buffer = data[end:]
+                keep = service.keeps and (not self._ending or self._buffer != b"")
+                if service.fresh and keep and request.method == "GET" and request.path in service.fresh:
+                    self._respond_fresh(request, memory.environ)
+                else:
+                    self._dispatch(request, memory.environ.copy(), keep, None)
+                return
+        self._on_new_head(data, line_end)
+
+    def _on_new_head(self, data: bytes, line_end: int) -> None:
+        """The same for any head, also one that has not arrived whole. Raises HTTPError."""
+        end = data.find(b"\r\n\r\n")
         if end < 0 or not line_end:
             self._on_piece(data)
             return
         service = self.service
-        try:
-            line = data[:line_end]
-            request = service.request_lines.get(line) or service.parser.parse_request_line(line)
-            block = data[line_end + 2 : end]
-            if len(data) > end + 4:
-                self._buffer = data[end + 4 :]
-            environ = self._prepared
-            if environ is not None and block == self._block and request.is_plain:
-                roles = 0
-                keep = service.keeps
-            else:
-                if end > service.head_limit:
-                    raise FieldsTooLarge(
-                        "head too long", setting="limit_request_head", limit=service.head_limit, seen=end
-                    )
-                environ, roles = self._parse_fields(request, block)
-                keep = service.keeps and is_kept(
-                    request.protocol, environ.get("HTTP_CONNECTION") if roles & CONNECTION or not request.is_plain else None
-                )
-            if self._ending and not self._buffer:
-                keep = False
-            if not roles and keep and request.is_plain and request.method == "GET" and request.path in service.fresh:
-                self._respond_fresh(request, environ)
-            elif roles & FRAMING:
-                self._begin_body(request, environ, keep, roles)
-            else:
-                self._dispatch(request, environ.copy() if environ is self._prepared else environ, keep, None)
-        except HTTPError as error:
-            self._refuse(error, data[:5] == b"HEAD ")
-
-    def _parse_fields(self, request: RequestLine, block: bytes) -> tuple[Environ, int]:
-        """environ with all but what _dispatch sets, and the roles of the fields. Raises HTTPError."""
-        service = self.service
-        environ = service.template.copy()
-        roles = service.parser.parse_fields(block, environ)
+        request = service.parser.parse_request_line(data[:line_end])
+        if end > service.head_limit:
+            raise FieldsTooLarge("head too long", setting="limit_request_head", limit=service.head_limit, seen=end)
+        memory = self._memory
+        if memory is None:
+            memory = self._memory = SectionMemory()
+            self.loop.warm.add(self)
+        environ, roles = memory.parse(data, line_end, end, service.parser, self._new_environ)
         check_host(request, environ)
-        if environ.get("wsgi.version") is not None:
-            self._set_addresses(environ)
-        if not roles and request.is_plain and len(block) <= REMEMBERED_BLOCK_SIZE:
-            if block == self._block:
-                self._prepared = environ.copy()
-            else:
-                if not self._block:
-                    self.loop.warm.add(self)
-                self._block = block
-                self._prepared = None
-        return environ, roles
-
-    def _set_addresses(self, environ: Environ) -> None:
-        """The keys of both ends of the connection. WIRE.md section 4."""
-        host, port = self.peer
-        environ["epollwsgi.peer"] = self.peer
-        environ["REMOTE_ADDR"] = host
-        if port:
-            environ["REMOTE_PORT"] = port
-            if self._local is None:
-                name = self.sock.getsockname()
-                self._local = (name[0], str(name[1]))
-            environ["SERVER_NAME"], environ["SERVER_PORT"] = self._local
+        if len(data) > end + 4:
+            self._buffer = data[end + 4 :]
+        keep = service.keeps and (not self._ending or self._buffer != b"")
+        if keep and (roles & CONNECTION or not request.is_plain):
+            keep = is_kept(request.protocol, environ.get("HTTP_CONNECTION"))
+        if roles & FRAMING:
+            self._begin_body(request, environ, keep, roles)
+        elif roles or not keep or not request.is_plain or request.method != "GET" or request.path not in service.fresh:
+            self._dispatch(request, environ, keep, None)
         else:
-            name, port = parse_host(environ.get("HTTP_HOST", "").encode("latin-1"))
-            environ["SERVER_NAME"] = name or "localhost"
-            environ["SERVER_PORT"] = port or "80"
+            self._respond_fresh(request, environ)
+
+    def _new_environ(self) -> Environ:
+        """All keys that do not depend on a request. WIRE.md section 4."""
+        environ = self._template.copy()
+        if environ:  # a site alone needs none
+            environ["epollwsgi.peer"] = self.peer
+            environ["REMOTE_ADDR"] = self.peer[0]
+            if self.peer[1]:
+                environ["REMOTE_PORT"] = self.peer[1]
+        return environ
 
     def _on_piece(self, data: bytes) -> None:
         """A head that does not arrive whole, or begins with an empty line."""
@@ -256,12 +242,7 @@ class Connection(Output):
         if scanner is None:
             scanner = self._scanner = HeadScanner(self.service.parser.limits, self.service.parser.parse_request_line)
             self.loop.set_deadline(self, self.loop.now + self.service.header_timeout_s)
-        try:
-            is_whole = scanner.feed(data)
-        except HTTPError as error:
-            self._refuse(error, bytes(scanner.data).lstrip(b"\r\n").startswith(b"HEAD "))
-            return
-        if is_whole:
+        if scanner.feed(data):
             self._scanner = None
             self._on_head(bytes(scanner.data).removeprefix(b"\r\n"))
         elif not scanner.has_begun and self._ending:
@@ -272,10 +253,13 @@ class Connection(Output):
         while self._buffer and self.state is HEAD:
             data = self._buffer
             self._buffer = b""
-            if self._scanner is None:
-                self._on_head(data)
-            else:
-                self._on_piece(data)
+            try:
+                if self._scanner is None:
+                    self._on_head(data)
+                else:
+                    self._on_piece(data)
+            except HTTPError as error:
+                self._refuse(error, data)
             if len(self.out) > PIPELINED_SIZE:
                 self.loop.flush()
 
@@ -360,7 +344,7 @@ class Connection(Output):
                 return
             content = body.finish()
         except HTTPError as error:
-            self._refuse(error, body.request.method == "HEAD")
+            self._refuse(error, f"{body.request.method} ".encode("ascii"))
             return
         self._body = None
         self._buffer = rest
@@ -398,11 +382,15 @@ class Connection(Output):
         environ["RAW_URI"] = environ["REQUEST_URI"] = target
         if not is_plain:
             environ["SERVER_PROTOCOL"] = protocol
+        if not self.peer[0]:
+            name, port = parse_host(environ.get("HTTP_HOST", "").encode("latin-1"))
+            environ["SERVER_NAME"] = name or "localhost"
+            environ["SERVER_PORT"] = port or "80"
         environ["wsgi.input"] = BytesIO() if content is None else content
         environ["epollwsgi.client_gone"] = self.is_client_gone
-        environ["epollwsgi.request_id"] = f"{service.request_id_prefix}{next(service.request_count):08x}"
+        environ["epollwsgi.request_id"] = next(service.request_ids)
         self.state = APP
-        leader.call(Exchange(self, environ, path, keep, is_plain and keep and method != "HEAD", service.sendfile))
+        leader.call(Exchange(self, environ, keep, is_plain and keep and method != "HEAD"), path)
 
     def _send_reply(self, request: RequestLine, fields: Environ, reply: Reply, keep: bool) -> None:
         """A file, or what there is to say of it."""
@@ -427,12 +415,18 @@ class Connection(Output):
         if self.is_logged:
             self._log(request, fields, status, len(response) - response.index(b"\r\n\r\n") - 4)
 
-    def _refuse(self, error: HTTPError, is_head: bool = False) -> None:
-        """One response that says no more than the status, then a lingering close. Logged, never echoed."""
+    def _refuse(self, error: HTTPError, data: bytes = b"") -> None:
+        """One response that says no more than the status, then a lingering close. Logged, never echoed.
+
+        data: the head, or what of it came last; a HEAD gets no content.
+        """
+        if self._scanner is not None:
+            data = bytes(self._scanner.data)
+        method = "HEAD" if data.removeprefix(b"\r\n").startswith(b"HEAD ") else "GET"
         self._scanner = self._body = None
         self._buffer = b""
         self.service.error_log.limited(f"refused {error.status}", f"{self.name} refused with {error.status}: {error}")
-        page = r.build_error(error.status, "HEAD" if is_head else "GET")
+        page = r.build_error(error.status, method)
         self.respond(r.insert_fields(page, self.loop.common + r.CLOSE), False)
 
     # --- access log -----------------------------------------------------------------------------------------------------

@@ -6,15 +6,15 @@ of the application and calls nothing of it.  `importer` asks it when it has to s
 
 from __future__ import annotations
 
+import ast
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 FACTORY_NAMES = ("create_app", "make_app", "get_app", "create_application", "make_application", "get_wsgi_application")
-PATCH_CALL = re.compile(r"^[^#]*\b(?:patch_(?:all|socket|thread|select|ssl|time|os)|monkey_patch)\(")
+PATCH_CALLS = ("patch_all", "patch_socket", "patch_thread", "patch_select", "patch_ssl", "patch_time", "monkey_patch")
 
 
 def describe(value: object) -> str:
@@ -97,21 +97,21 @@ def patched_by() -> str:
 
 
 def patch_lines() -> Iterator[str]:
-    """`FILE:LINE: SOURCE` of each patching call in modules outside the libraries that define it."""
+    """`FILE:LINE: SOURCE` of each patching call in modules that are neither libraries nor ours."""
+    libraries = os.path.dirname(os.__file__) + os.sep
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if (
-            not isinstance(file, str)
-            or not file.endswith(".py")
-            or name.partition(".")[0] in ("gevent", "eventlet", "epollwsgi")
-        ):
+        if name.partition(".")[0] in ("gevent", "eventlet", "epollwsgi") or not isinstance(file, str):
             continue
-        if "site-packages" in file or file.startswith(os.path.dirname(os.__file__) + os.sep):
+        if not file.endswith(".py") or "site-packages" in file or file.startswith(libraries):
             continue
         try:
-            with open(file, encoding="utf-8", errors="replace") as source:
-                for number, line in enumerate(source, 1):
-                    if PATCH_CALL.match(line):
-                        yield f"{file}:{number}: {line.strip()}"
-        except OSError:
+            with open(file, encoding="utf-8") as opened:
+                source = opened.read()
+            calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+        except (OSError, SyntaxError, ValueError):
             continue
+        for call in calls:
+            called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            if called in PATCH_CALLS:
+                yield f"{file}:{call.lineno}: {source.splitlines()[call.lineno - 1].strip()}"

@@ -16,13 +16,18 @@ import sys
 import traceback
 from collections.abc import Callable
 from time import localtime, monotonic, strftime, time
+from typing import TYPE_CHECKING
 
 from epollwsgi.config.settings import Settings
 from epollwsgi.errors import ConfigError
 
+if TYPE_CHECKING:
+    from socket import socket
+
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 LIMIT_PER_SECOND = 5  # lines of one kind
 KINDS_COUNT = 256  # kinds of limited lines that are told apart
+MSG_DONTWAIT = 0x40  # Linux; socket is only imported where a log is a socket
 PENDING_COUNT = 16_384  # access log lines kept before they are written even if nobody asks for it
 
 UNSAFE_ATOM = re.compile(r'[\x00-\x1f\x7f-\x9f"\\]')
@@ -50,27 +55,27 @@ class Sink:
     it for every process that shares it.  Of a line written in part the rest is kept, so that lines stay whole.
     """
 
+    _socket: socket | None = None
+
     def __init__(self, path: str, standard_fd: int) -> None:
         """path: `-` for the standard descriptor. Raises OSError."""
         self.lost_count = 0
         self.lost_reason = ""
         self.rest = b""
-        self.send: Callable[[bytes], int]
         if path == "-":
             fd = reopen_without_blocking(standard_fd)
         else:
             fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
         self.fd = fd
         try:
-            is_socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
-        except OSError:  # a standard descriptor that was closed: every line will be lost, and counted
-            is_socket = False
-        if is_socket:
-            import socket  # standard error is a socket under some supervisors only
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):  # under some supervisors
+                self._socket = open_socket(fd)
+        except OSError:
+            pass  # a standard descriptor that was closed: every line will be lost, and counted
 
-            self.send = lambda data: socket.socket(fileno=os.dup(fd)).send(data, socket.MSG_DONTWAIT)
-        else:
-            self.send = lambda data: os.write(fd, data)
+    def __del__(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
 
     def write(self, data: bytes) -> bool:
         """Write whole lines; False if some were lost."""
@@ -92,11 +97,10 @@ class Sink:
         done = 0
         try:
             while done < len(data):
-                done += self.send(data[done:] if done else data)
+                piece = data[done:] if done else data
+                done += os.write(self.fd, piece) if self._socket is None else self._socket.send(piece, MSG_DONTWAIT)
         except OSError as error:
             self.lost_reason = os.strerror(error.errno or errno.EIO)
-        except ValueError:
-            self.lost_reason = os.strerror(errno.EBADF)
         return done
 
 
@@ -111,6 +115,13 @@ def reopen_without_blocking(fd: int) -> int:
     except OSError:
         pass
     return fd
+
+
+def open_socket(fd: int) -> socket:
+    """A socket object for a descriptor that is a socket."""
+    from socket import socket
+
+    return socket(fileno=os.dup(fd))
 
 
 class ErrorStream(io.TextIOBase):

@@ -81,6 +81,11 @@ class Output:
         """The peer, for logs."""
         return f"{self.peer[0]}:{self.peer[1]}" if self.peer[0] else "unix socket"
 
+    @property
+    def sends_files(self) -> bool:
+        """Whether os.sendfile may be used (the setting sendfile)."""
+        return self.service.sendfile
+
     def read_again(self) -> None:
         """There may be more to read than was read: the loop comes back."""
         self.unread = True

@@ -14,13 +14,13 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from epollwsgi import __version__
-from epollwsgi.http.head import HeadParser, Limits
+from epollwsgi.http.head import Environ, HeadParser, Limits
 from epollwsgi.leader import Leader
 from epollwsgi.loop import Loop
 from epollwsgi.outbox import SpoolRules
 from epollwsgi.spool import Quota
 from epollwsgi.static.handler import StaticHandler
-from epollwsgi.wsgi import Application, Environ, FileWrapper
+from epollwsgi.wsgi import Application, FileWrapper
 
 if TYPE_CHECKING:
     from epollwsgi.config.settings import Settings
@@ -76,9 +76,10 @@ class Service:
         self.tmp_dir = settings.tmp_upload_dir
         self.quota = Quota(spool_total(settings))
         self.spool_rules = SpoolRules(settings.output_watermark, settings.response_spool, self.tmp_dir, self.quota)
+        self._templates: dict[tuple[str, str] | None, Environ] = {}  # bounded by the addresses of this host
         self.template = self._build_template(settings.script_name)
-        self.request_id_prefix = secrets.token_hex(4)
-        self.request_count = count(1)
+        # Ids of requests: unguessable for the worker, then a number. Made in C, because every request has one.
+        self.request_ids = map(f"{secrets.token_hex(6)}-".__add__, map(str, count(1)))
         self._dropped: set[str] = set()
 
     def drain(self) -> None:
@@ -114,6 +115,16 @@ class Service:
             "epollwsgi.peer": None,
             "epollwsgi.request_id": "",
         }
+        return template
+
+    def template_for(self, local: tuple[str, str] | None) -> Environ:
+        """The template of connections to one local address and port; None: a unix socket."""
+        template = self._templates.get(local)
+        if template is None:
+            template = self.template.copy()
+            if template and local is not None:
+                template["SERVER_NAME"], template["SERVER_PORT"] = local
+            self._templates[local] = template
         return template
 
     def _on_dropped(self, name: str) -> None:

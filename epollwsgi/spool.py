@@ -74,7 +74,7 @@ class BodySpool:
     __slots__ = ("_directory", "_file", "_held", "_memory", "_memory_size", "_quota", "size")
 
     def __init__(self, memory_size: int, directory: str, quota: Quota) -> None:
-        self._memory: list[bytes] = []
+        self._memory = bytearray()
         self._memory_size = memory_size
         self._directory = directory
         self._quota = quota
@@ -86,10 +86,10 @@ class BodySpool:
         """Raises SpoolFull (503) when the quota or the disk is full."""
         self.size += len(content)
         if self._file is None or self._held is None:
-            self._memory.append(content)
+            self._memory += content
             if self.size <= self._memory_size:
                 return
-            content = b"".join(self._memory)
+            content = bytes(self._memory)
             self._memory.clear()
             fd = open_unlinked(self._directory)
             # The descriptor outlives close(): an application that closes its input early frees nothing others count on.
@@ -104,7 +104,7 @@ class BodySpool:
     def finish(self) -> BinaryIO:
         """The content, from its start. Raises SpoolFull (503)."""
         if self._file is None:
-            return BytesIO(b"".join(self._memory))
+            return BytesIO(self._memory)
         try:
             self._file.seek(0)
         except OSError as error:  # seek writes what was buffered

@@ -22,14 +22,12 @@ from typing import Any, Protocol
 
 from epollwsgi.errors import ResponseInvalid
 from epollwsgi.http import response as r
-from epollwsgi.http.response import NO_CONTENT
+from epollwsgi.http.head import Environ
 
-Environ = dict[str, Any]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
-FIELDS = r.Fields()
-STATUSES = r.Statuses()
+HEADS = r.ResponseHeads()
 
 # Content up to this size is sent with its head in one piece: cheaper than a second system call.
 ONE_PIECE_SIZE = 65536
@@ -51,6 +49,10 @@ class Sink(Protocol):
     gone: bool
     is_logged: bool
     """whether log_access is to be called"""
+
+    @property
+    def sends_files(self) -> bool:
+        """Whether os.sendfile may be used."""
 
     def respond(self, response: bytes, keep: bool) -> None:
         """A whole response; it may wait for the end of the loop's turn."""
@@ -134,19 +136,16 @@ class Exchange:
     """One request and the application's answer to it."""
 
     __slots__ = (
-        "_done", "_environ", "_framing", "_head", "_keep", "_left", "_length", "_length_line", "_method", "_plain",
-        "_roles", "_sendfile", "_sink", "_size", "_status", "route",
+        "_done", "_environ", "_framing", "_head", "_keep", "_left", "_plain", "_sink", "_size",
     )  # fmt: skip
 
-    def __init__(self, sink: Sink, environ: Environ, route: str, keep: bool, plain: bool, sendfile: bool) -> None:
+    def __init__(self, sink: Sink, environ: Environ, keep: bool, plain: bool) -> None:
         """plain: kept, HTTP/1.1 and not HEAD, so that most responses need no thought."""
-        self.route = route
         self._sink = sink
         self._environ = environ
         self._keep = keep
         self._plain = plain
-        self._sendfile = sendfile
-        self._status = 0  # 0: start_response was not called
+        self._head: r.ResponseHead | None = None  # None: start_response was not called
         self._framing = UNKNOWN  # until the head is sent
         self._done = False  # the sink has the whole response
 
@@ -156,34 +155,12 @@ class Exchange:
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
         """PEP 3333. Raises ResponseInvalid at a breach, and what exc_info holds once the head has been sent."""
-        if self._status:
+        if self._head is not None:
             self._check_again(exc_info)
-        code, status_line = STATUSES[status]
-        lines = [status_line]
-        roles = 0
-        length = -1
-        length_line = b""
         try:
-            for item in headers:
-                line, role, number = FIELDS[item]
-                if role:
-                    if role & roles & r.LENGTH:
-                        raise ResponseInvalid("Content-Length stands twice")
-                    roles |= role
-                    if number >= 0:
-                        length = number
-                        length_line = line
-                        continue
-                    if role & r.HOP_BY_HOP and not (role & r.UPGRADE and code == 426):
-                        continue
-                lines.append(line)
+            self._head = HEADS[status, *headers]
         except TypeError:
             raise ResponseInvalid("headers must be a list of tuples (name, value), both str") from None
-        self._head = b"".join(lines)
-        self._status = code
-        self._length = length
-        self._length_line = length_line
-        self._roles = roles
         return self.write
 
     def _check_again(self, exc_info: ExcInfo | None) -> None:
@@ -218,7 +195,7 @@ class Exchange:
             if (type(result) is list or type(result) is tuple) and self._framing is UNKNOWN:
                 self._send_whole(result[0] if len(result) == 1 else b"".join(result))
                 return
-            if type(result) is not FileWrapper or not self._sendfile or not self._send_file(result):
+            if type(result) is not FileWrapper or not self._send_file(result):
                 self._iterate(result, is_quick)
         except BaseException as error:
             self._fail(error)
@@ -236,11 +213,11 @@ class Exchange:
             if not content:
                 continue
             if self._done:
-                sink.log_breach(f"content beyond Content-Length {self._length} was cut", None)
+                self._log_cut()
                 return
             if self._framing is not UNKNOWN:
                 self._send_more(content)
-            elif self._status and (len(content) == self._length or self._is_empty()):
+            elif self._head is not None and (len(content) == self._head.length or self._is_empty(self._head)):
                 self._send_whole(content)  # all that was announced
                 if self._framing is EMPTY:
                     return
@@ -269,8 +246,8 @@ class Exchange:
 
     # --- framing -------------------------------------------------------------------------------------------------------
 
-    def _is_empty(self) -> bool:
-        return r.has_no_content(self._environ["REQUEST_METHOD"], self._status)
+    def _is_empty(self, head: r.ResponseHead) -> bool:
+        return r.has_no_content(self._environ["REQUEST_METHOD"], head.status)
 
     def _is_one_zero(self) -> bool:
         return bool(self._environ["SERVER_PROTOCOL"] == "HTTP/1.0")
@@ -280,23 +257,24 @@ class Exchange:
             return r.CLOSE
         return r.KEEP_ALIVE if self._is_one_zero() else b""
 
-    def _check(self, content: bytes) -> None:
-        if not self._status:
+    def _check(self, content: bytes) -> r.ResponseHead:
+        """The head. Raises ResponseInvalid where there is none, or content is no bytes."""
+        if self._head is None:
             raise ResponseInvalid("the application sent content, or ended, before start_response was called")
         if not isinstance(content, bytes):
             raise ResponseInvalid(f"content must be bytes, not {type(content).__name__}")
+        return self._head
 
-    def _build_head(self, length: int) -> bytes:
+    def _build_head(self, head: r.ResponseHead, length: int) -> bytes:
         """The whole head; length: of the content to announce, -1 for none. Sets `_keep`."""
-        roles = self._roles
-        if roles & r.CONNECTION_CLOSE or self._framing is CLOSE:
+        if head.roles & r.CONNECTION_CLOSE or self._framing is CLOSE:
             self._keep = False
-        parts = [self._head]
-        if length >= 0:
+        parts = [head.lines]
+        if length >= 0 and head.status != 204:
             parts.append(b"Content-Length: %d\r\n" % length)
         if self._framing is CHUNKED:
             parts.append(b"Transfer-Encoding: chunked\r\n")
-        parts.append(r.common_fields(self._sink.loop.common, roles))
+        parts.append(r.common_fields(self._sink.loop.common, head.roles))
         parts.append(self._connection_field())
         parts.append(b"\r\n")
         return b"".join(parts)
@@ -304,33 +282,29 @@ class Exchange:
     def _send_whole(self, content: bytes) -> None:
         """A response whose content is complete."""
         size = len(content)
-        if self._plain and type(content) is bytes and size <= ONE_PIECE_SIZE and self._status >= 200:
-            # The common case, flat: nothing but the length is to be added.
-            if not self._roles & ~r.LENGTH and self._status not in NO_CONTENT and self._length in (size, -1):
-                line = self._length_line or b"Content-Length: %d\r\n" % size
+        if self._plain and self._head is not None and size <= ONE_PIECE_SIZE and type(content) is bytes:
+            status, _, _, length, simple = self._head
+            if length == size and simple:  # the common case, flat
                 self._framing = LENGTH
                 self._done = True
                 sink = self._sink
-                sink.respond(b"".join((self._head, line, sink.loop.common, b"\r\n", content)), True)
+                sink.respond(b"".join((simple, sink.loop.common, b"\r\n", content)), True)
                 if sink.is_logged:
-                    sink.log_access(self._environ, self._status, size)
+                    sink.log_access(self._environ, status, size)
                 return
-        self._check(content)
-        if not self._is_empty() and 0 <= self._length != size:
+        head = self._check(content)
+        if self._is_empty(head):
+            self._framing = EMPTY
+            self._send_checked(self._build_head(head, head.length), b"")
+        elif 0 <= head.length != size:
             self._send_first(content)
             self._end()
         else:
-            self._send_checked(content)
-
-    def _send_checked(self, content: bytes) -> None:
-        """The whole of a response, its length right."""
-        if self._is_empty():
-            self._framing = EMPTY
-            head = self._build_head(-1 if self._status == 204 else self._length)
-            content = b""
-        else:
             self._framing = LENGTH
-            head = self._build_head(len(content))
+            self._send_checked(self._build_head(head, size), content)
+
+    def _send_checked(self, head: bytes, content: bytes) -> None:
+        """The whole of a response, its length right."""
         sink = self._sink
         self._done = True
         self._size = len(content)
@@ -345,18 +319,17 @@ class Exchange:
 
     def _send_first(self, content: bytes) -> None:
         """The head, and the first part of content whose end is not known yet."""
-        self._check(content)
+        head = self._check(content)
         self._size = 0
         self._left = 0
-        if self._is_empty():
+        if self._is_empty(head):
             self._framing = EMPTY
-        elif self._length >= 0:
+        elif head.length >= 0:
             self._framing = LENGTH
-            self._left = self._length
+            self._left = head.length
         else:
             self._framing = CLOSE if self._is_one_zero() else CHUNKED
-        head = self._build_head(-1 if self._status == 204 else self._length)
-        self._sink.send(head + self._frame(content))
+        self._sink.send(self._build_head(head, head.length) + self._frame(content))
 
     def _send_more(self, content: bytes) -> None:
         self._check(content)
@@ -370,7 +343,7 @@ class Exchange:
             return b""
         if self._framing is LENGTH:
             if len(content) > self._left:
-                self._sink.log_breach(f"content beyond Content-Length {self._length} was cut", None)
+                self._log_cut()
                 content = content[: self._left]
             self._left -= len(content)
         self._size += len(content)
@@ -379,17 +352,17 @@ class Exchange:
     def _end(self) -> None:
         """The application has nothing more, and the sink has not got the whole response."""
         sink = self._sink
+        head = self._check(b"")
         if self._framing is UNKNOWN:
-            self._check(b"")
-            if self._length <= 0 or self._is_empty():
-                self._send_checked(b"")
+            if head.length <= 0 or self._is_empty(head):
+                self._send_whole(b"")
                 return
             self._send_first(b"")
         if sink.gone:
             return
         self._done = True
         if self._framing is LENGTH and self._left:
-            sink.log_breach(f"content ended {self._left} bytes before Content-Length {self._length}", None)
+            sink.log_breach(f"content ended {self._left} bytes before Content-Length {head.length}", None)
             sink.abort(reset=False)
         else:
             if self._framing is CHUNKED:
@@ -397,25 +370,30 @@ class Exchange:
             sink.finish(self._keep)
         self._log()
 
+    def _log_cut(self) -> None:
+        length = -1 if self._head is None else self._head.length
+        self._sink.log_breach(f"content beyond Content-Length {length} was cut", None)
+
     def _log(self) -> None:
         if self._sink.is_logged:
-            self._sink.log_access(self._environ, self._status, self._size)
+            self._sink.log_access(self._environ, 0 if self._head is None else self._head.status, self._size)
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Send a real file from its position; False where it is none, or nothing of it is to be sent."""
-        if not self._status or self._is_empty() or self._framing is not UNKNOWN:
+        head = self._head
+        if head is None or self._framing is not UNKNOWN or self._is_empty(head) or not self._sink.sends_files:
             return False
         found = wrapper.real_file()
         if found is None or not found[2]:
             return False
         fd, position, size = found
-        length = size if self._length < 0 else self._length
+        length = size if head.length < 0 else head.length
         if not length:
             return False
         self._framing = LENGTH
-        head = self._build_head(length)
         self._done = True
         self._size = length
-        self._sink.send_file(head, DescriptorCopy(fd), position, length, self._keep)
+        built = self._build_head(head, length)
+        self._sink.send_file(built, DescriptorCopy(fd), position, length, self._keep)
         self._log()
         return True

@@ -130,7 +130,7 @@ class ChunkedDecoder:
         raise BadChunk("no CRLF behind a chunk" if self._state is State.END else "chunk extensions too long")
 
     def _begin_chunk(self, line: bytes) -> None:
-        self._left = parse_chunk_size(line, self._limit - self._total)
+        self._left = parse_chunk_size(line, self._limit, self._total)
         self._total += self._left
         self._state = State.DATA if self._left else State.TRAILER
 
@@ -150,10 +150,10 @@ class ChunkedDecoder:
             raise BadChunk("not a trailer field", seen=line[:80].decode("latin-1"))
 
 
-def parse_chunk_size(line: bytes, limit: int) -> int:
+def parse_chunk_size(line: bytes, limit: int, before: int = 0) -> int:
     """Size of the next chunk, in bytes; 0 means the trailer section follows.
 
-    line: without CRLF.  limit: bytes left under limit_request_body.
+    line: without CRLF.  limit: limit_request_body.  before: bytes of the chunks before this one.
     Raises BadChunk (400), ContentTooLarge (413).  RFC 9112 section 7.1.
     """
     match = grammar.CHUNK_SIZE.fullmatch(line)
@@ -162,6 +162,6 @@ def parse_chunk_size(line: bytes, limit: int) -> int:
     if len(match[2]) > CHUNK_EXTENSION_SIZE:
         raise BadChunk("chunk extensions too long", seen=len(match[2]))
     size = int(match[1], 16)
-    if size > limit:
-        raise ContentTooLarge("content too large", setting="limit_request_body", limit=limit, seen=size)
+    if size > limit - before:
+        raise ContentTooLarge("content too large", setting="limit_request_body", limit=limit, seen=before + size)
     return size

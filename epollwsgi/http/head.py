@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import AddressValueError, IPv6Address
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from epollwsgi.errors import (
@@ -30,7 +30,7 @@ from epollwsgi.errors import (
 )
 from epollwsgi.http import grammar
 
-Environ = dict[str, object]
+Environ = dict[str, Any]
 
 REMEMBERED_LINES = 2048
 REMEMBERED_LINE_SIZE = 256
@@ -53,7 +53,8 @@ ROLES: dict[bytes, int] = {
 }
 # Fields whose lines repeat and hold no secret: only these are remembered (and every Sec-* and Accept*).
 REMEMBERED = frozenset(
-    b"host user-agent accept connection cache-control content-type dnt upgrade-insecure-requests origin priority pragma".split()
+    b"host user-agent accept connection cache-control content-type dnt upgrade-insecure-requests origin priority "
+    b"pragma".split()
 )
 REMEMBERED_PREFIXES = (b"sec-", b"accept-")
 # The environ key of a field that is dropped; it is taken out again before anyone sees it.
@@ -95,62 +96,84 @@ class RequestLine(NamedTuple):
     """HTTP/1.1 with a path below the script name, Host as in its field"""
 
 
+class FieldName(NamedTuple):
+    """What a field name means: its environ key, its role, and whether its lines are remembered."""
+
+    key: str
+    role: int
+    is_remembered: bool
+
+
 class FieldLines(dict[bytes, tuple[str, str]]):
     """Field lines that passed, with their environ key and value; a new line is parsed when it is looked up.
 
-    `roles` collects the roles of the lines parsed since it was last set to 0.  Bounded: emptied when full.
+    `roles` collects the roles of the lines parsed since it was last set to 0.  Bounded: emptied when full, as are the
+    names that have been seen.
     """
 
     def __init__(self, limits: Limits, header_map: str, on_dropped: Callable[[str], None]) -> None:
         super().__init__()
         self.roles = 0
+        self._names: dict[bytes, FieldName] = {}
         self._limits = limits
         self._header_map = header_map
         self._on_dropped = on_dropped
 
     def __missing__(self, line: bytes) -> tuple[str, str]:
         """Raises BadField, BadHost (400), FieldsTooLarge (431)."""
-        if len(line) > self._limits.field_size:
-            raise FieldsTooLarge(
-                "field line too long",
-                setting="limit_request_field_size",
-                limit=self._limits.field_size,
-                seen=len(line),
-            )
-        match = grammar.FIELD_LINE.fullmatch(line)
-        if match is None:
-            raise BadField("not a field line", seen=line[:80].decode("latin-1"))
-        name, value = match[1].lower(), match[2].strip(b" \t")
-        if b"_" in name or name == b"proxy":
-            return self._drop_or_map(name, value)
-        role = ROLES.get(name, 0)
-        if name == b"host":
-            parse_host(value)
-        elif role == CONNECTION and value.lower() == b"keep-alive":
-            role = 0
-        self.roles |= role
-        key = name.decode("ascii").upper().replace("-", "_")
-        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            key = "HTTP_" + key
-        item = (key, value.decode("latin-1"))
-        if not role and len(line) <= REMEMBERED_LINE_SIZE:
-            if name in REMEMBERED or name.startswith(REMEMBERED_PREFIXES):
-                if len(self) >= REMEMBERED_LINES:
-                    self.clear()
-                self[line] = item
+        name, _, content = line.partition(b":")
+        known = self._names.get(name)
+        value = content.decode("latin-1")
+        # Whatever prints is allowed, and that is told faster than the pattern does.
+        if known is None or not value.isprintable() or len(line) > self._limits.field_size:
+            known = self._check(line, name)
+        value = value.strip(" \t")
+        key, role, is_remembered = known
+        if role:
+            if role == CONNECTION and value.lower() == "keep-alive":
+                role = 0
+            self.roles |= role
+        elif key == "HTTP_HOST":
+            parse_host(value.encode("latin-1"))
+        item = (key, value)
+        if is_remembered and not role and len(line) <= REMEMBERED_LINE_SIZE:
+            if len(self) >= REMEMBERED_LINES:
+                self.clear()
+            self[line] = item
         return item
 
-    def _drop_or_map(self, name: bytes, value: bytes) -> tuple[str, str]:
-        """Names that another field's environ key could be forged with, and Proxy, of which HTTP_PROXY would be made."""
-        text = name.decode("ascii")
-        if name != b"proxy":
+    def _check(self, line: bytes, name: bytes) -> FieldName:
+        """A line by the grammar, and what its name means. Raises BadField (400), FieldsTooLarge (431)."""
+        limit = self._limits.field_size
+        if len(line) > limit:
+            raise FieldsTooLarge(
+                "field line too long", setting="limit_request_field_size", limit=limit, seen=len(line)
+            )
+        if grammar.FIELD_LINE.fullmatch(line) is None:
+            raise BadField("not a field line", seen=line[:80].decode("latin-1"))
+        known = self._names.get(name) or self._parse_name(name)
+        if len(name) <= REMEMBERED_LINE_SIZE:
+            if len(self._names) >= REMEMBERED_LINES:
+                self._names.clear()
+            self._names[name] = known
+        return known
+
+    def _parse_name(self, name: bytes) -> FieldName:
+        """What a valid field name means; header_map decides of those with an underscore, and Proxy is dropped."""
+        lower = name.lower()
+        key = name.decode("ascii").upper().replace("-", "_")
+        if b"_" in lower:
+            # Another field's environ key could be forged with it.
             if self._header_map == "refuse":
-                raise BadField("field name with an underscore, header_map is refuse", seen=text)
-            if self._header_map == "dangerous" and name.replace(b"_", b"-") not in ROLES:
-                return "HTTP_" + text.upper().replace("-", "_"), value.decode("latin-1")
-            self._on_dropped(text)
-        self.roles |= DROPPED
-        return DROPPED_KEY, ""
+                raise BadField("field name with an underscore, header_map is refuse", seen=name.decode("ascii"))
+            if self._header_map == "drop" or lower.replace(b"_", b"-") in ROLES:
+                self._on_dropped(name.decode("ascii"))
+                return FieldName(DROPPED_KEY, DROPPED, False)
+        elif lower == b"proxy":  # HTTP_PROXY is read by clients that the application runs
+            return FieldName(DROPPED_KEY, DROPPED, False)
+        if lower not in (b"content-type", b"content-length"):
+            key = "HTTP_" + key
+        return FieldName(key, ROLES.get(lower, 0), lower in REMEMBERED or lower.startswith(REMEMBERED_PREFIXES))
 
 
 class HeadParser:
@@ -185,13 +208,15 @@ class HeadParser:
             )
         start, mark, rest = line.partition(b"?")
         if mark:
-            query, _, version = rest.rpartition(b" ")
-            known = self.request_lines.get(start + b" " + version)
-            if known is not None and grammar.QUERY.fullmatch(query):
+            query, space, version = rest.rpartition(b" ")
+            bare = start + space + version
+            known = self.request_lines.get(bare)
+            if known is not None and space and grammar.QUERY.fullmatch(query):
                 method, target, path, path_info, _, protocol, authority, is_plain = known
                 text = query.decode("ascii")
-                return RequestLine(method, f"{target}?{text}", path, path_info, text, protocol, authority, is_plain)
-            bare = start + b" " + version
+                # What RequestLine(...) does, without its keyword handling.
+                items = (method, f"{target}?{text}", path, path_info, text, protocol, authority, is_plain)
+                return tuple.__new__(RequestLine, items)
         else:
             bare = line
         request = parse_request_line(line, self._script_name)
@@ -210,10 +235,7 @@ class HeadParser:
         if not block:
             return 0
         lines = block.split(b"\r\n")
-        if len(lines) > self.limits.fields:
-            raise FieldsTooLarge(
-                "too many fields", setting="limit_request_fields", limit=self.limits.fields, seen=len(lines)
-            )
+        self._check_count(len(lines))
         field_lines = self.field_lines
         field_lines.roles = 0
         size = len(environ) + len(lines)
@@ -221,6 +243,37 @@ class HeadParser:
         if len(environ) != size or field_lines.roles & DROPPED:
             merge_fields([self._field_of(line) for line in lines], environ)
         return field_lines.roles
+
+    def parse_more(self, block: bytes, environ: Environ, before: int) -> int:
+        """Add further fields to environ; their roles, or -1 where a name stands twice or is dropped.
+
+        before: number of lines that environ came from.  Raises as parse_fields does.
+        """
+        if not block:
+            return 0
+        lines = block.split(b"\r\n")
+        self._check_count(before + len(lines))
+        field_lines = self.field_lines
+        field_lines.roles = 0
+        size = len(environ) + len(lines)
+        environ.update(map(self._field_of, lines))
+        return -1 if len(environ) != size or field_lines.roles & DROPPED else field_lines.roles
+
+    def count_known(self, block: bytes) -> tuple[int, int]:
+        """How many lines at the start of block are remembered, and their size with CRLF; the last line never counts."""
+        count = size = 0
+        for line in block.split(b"\r\n")[:-1]:
+            if line not in self.field_lines:
+                break
+            count += 1
+            size += len(line) + 2
+        return count, size
+
+    def _check_count(self, count: int) -> None:
+        if count > self.limits.fields:
+            raise FieldsTooLarge(
+                "too many fields", setting="limit_request_fields", limit=self.limits.fields, seen=count
+            )
 
 
 def merge_fields(items: list[tuple[str, str]], environ: Environ) -> None:

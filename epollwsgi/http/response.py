@@ -5,6 +5,7 @@ Pure: who answers (`wsgi`, `static.handler`, `connection`) passes in what it kno
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -75,12 +76,11 @@ ROLES: dict[str, int] = {
 )  # RFC 9110 section 7.6.1
 # Fields whose lines repeat and hold no secret.
 REMEMBERED = frozenset(
-    "content-type content-length cache-control vary content-encoding content-language content-security-policy "
-    "referrer-policy strict-transport-security x-content-type-options x-frame-options allow accept-ranges".split()
+    b"content-type content-length cache-control vary content-encoding content-language content-security-policy "
+    b"referrer-policy strict-transport-security x-content-type-options x-frame-options allow accept-ranges".split()
 )
-REMEMBERED_FIELDS = 1024
-REMEMBERED_FIELD_SIZE = 256
-REMEMBERED_STATUSES = 256
+REMEMBERED_HEADS = 1024
+REMEMBERED_HEAD_SIZE = 1024
 
 
 def common_fields(common: bytes, roles: int) -> bytes:
@@ -99,30 +99,56 @@ class Field(NamedTuple):
     length: int
 
 
-class Fields(dict[tuple[str, str], Field]):
-    """Response fields that passed, by (name, value); a new one is checked when it is looked up. Emptied when full."""
+class ResponseHead(NamedTuple):
+    """What start_response was given, checked."""
 
-    def __missing__(self, item: tuple[str, str]) -> Field:
+    status: int
+    lines: bytes
+    """status line and field lines, without Content-Length"""
+    roles: int
+    length: int
+    """Content-Length, -1 if not given"""
+    simple: bytes
+    """the lines with Content-Length; b'' unless only Date, Server and the content are to be added"""
+
+
+class ResponseHeads(dict[tuple[object, ...], ResponseHead]):
+    """Heads that came before, by (status, *headers): most responses of an application are alike. Emptied when full.
+
+    Only those are remembered whose fields repeat and hold no secret.
+    """
+
+    def __missing__(self, key: tuple[object, ...]) -> ResponseHead:
         """Raises ResponseInvalid."""
-        field = parse_field(item)
-        name, value = item
-        if name.lower() in REMEMBERED and len(value) <= REMEMBERED_FIELD_SIZE:
-            if len(self) >= REMEMBERED_FIELDS:
+        head, is_remembered = build_head(key[0], key[1:])
+        if is_remembered:
+            if len(self) >= REMEMBERED_HEADS:
                 self.clear()
-            self[item] = field
-        return field
+            self[key] = head
+        return head
 
 
-class Statuses(dict[str, tuple[int, bytes]]):
-    """Statuses as applications give them, with their number and status line. Emptied when full."""
-
-    def __missing__(self, text: str) -> tuple[int, bytes]:
-        """Raises ResponseInvalid."""
-        status = parse_status(text)
-        if len(self) >= REMEMBERED_STATUSES:
-            self.clear()
-        self[text] = status
-        return status
+def build_head(status: object, headers: Sequence[object]) -> tuple[ResponseHead, bool]:
+    """The head of a response, and whether it may be remembered. Raises ResponseInvalid. PEP 3333."""
+    code, status_line = parse_status(status)
+    lines = [status_line]
+    length_line = b""
+    roles, length = 0, -1
+    is_remembered = True
+    for item in headers:
+        field = parse_field(item)
+        if field.role & roles & LENGTH:
+            raise ResponseInvalid("Content-Length stands twice")
+        roles |= field.role
+        is_remembered = is_remembered and field.line.partition(b":")[0].lower() in REMEMBERED
+        if field.role == LENGTH:
+            length_line, length = field.line, field.length
+        elif not field.role & HOP_BY_HOP or (field.role & UPGRADE and code == 426):
+            lines.append(field.line)
+    joined = b"".join(lines)
+    is_simple = length >= 0 and not roles & ~LENGTH and code not in NO_CONTENT
+    head = ResponseHead(code, joined, roles, length, joined + length_line if is_simple else b"")
+    return head, is_remembered and len(joined) <= REMEMBERED_HEAD_SIZE
 
 
 def parse_status(text: object) -> tuple[int, bytes]:

@@ -125,14 +125,17 @@ class StaticHandler:
         self._keeps = revalidate >= 1
         self._log = log
         self._clock = clock
+        if max_descriptors is None:
+            max_descriptors = default_max_descriptors()
+        # What was found for a path keeps its file open even when the cache has dropped it: a share of its own.
+        self._max_found_open = max_descriptors // 4
         self._cache = FileCache(
-            max_count=CACHE_COUNT,
-            max_size=CACHE_SIZE,
-            max_descriptors=default_max_descriptors() if max_descriptors is None else max_descriptors,
+            max_count=CACHE_COUNT, max_size=CACHE_SIZE, max_descriptors=max_descriptors - self._max_found_open
         )
         self.fresh: dict[str, bytes] = {}
         self._fresh_size = 0
         self._found: dict[str, Found] = {}
+        self._found_open = 0
         self._absent: set[tuple[int, bytes]] = set()
         self._common = b""
         self._now = 0.0
@@ -148,6 +151,7 @@ class StaticHandler:
         self.fresh.clear()
         self._fresh_size = 0
         self._found.clear()
+        self._found_open = 0
         self._absent.clear()
         self._refresh_roots()
 
@@ -174,7 +178,7 @@ class StaticHandler:
                 return self._answer_miss(found, method, path, query) if self._alone or found.status == 301 else None
         except Busy:
             return build_short_reply(503, method, RETRY_AFTER)
-        if conditional.FIELDS.isdisjoint(fields):
+        if fields.keys().isdisjoint(conditional.FIELDS):
             if method == "HEAD":
                 return Reply(200, file.head)
             if file.content is None:
@@ -276,7 +280,10 @@ class StaticHandler:
         target = split_path(path)
         found = REFUSED if target is None else self._find_target(target)
         if self._keeps and len(path) <= MEMO_NAME_SIZE and len(self._found) < MEMO_COUNT:
-            self._found[path] = found
+            is_open = found.file is not None and found.file.file is not None
+            if not is_open or self._found_open < self._max_found_open:
+                self._found[path] = found
+                self._found_open += is_open
         return found
 
     def _select_mount(self, segments: tuple[bytes, ...]) -> Mount | None:
@@ -369,6 +376,7 @@ class StaticHandler:
         if error.errno in SHORTAGES:
             self._log(f"a static file could not be opened ({error.strerror}): idle descriptors are dropped")
             self._found.clear()
+            self._found_open = 0
             self._cache.descriptors.clear()
             try:
                 return mount.root.open(name)
