@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"epollwsgi: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        say("epollwsgi: stopped while starting\n")
+        say("epollwsgi: stopped\n")
         return 0
 
 
@@ -233,14 +233,13 @@ def serve(loaded: Loaded, application_name: str, application: WSGIApplication | 
     try:
         if application is None and application_name:
             application = load_checked(loaded, application_name)
-    except BaseException:
+        say(build_banner(loaded, application_name, [str(listener) for listener in listeners]))
+        if ignored := describe_ignored(loaded):
+            log.warning(ignored)
+        code = Worker(loaded.settings, application, listeners, log, access_log).run()
+    finally:
         for listener in listeners:  # a unix socket would stay behind
             listener.close()
-        raise
-    say(build_banner(loaded, application_name, [str(listener) for listener in listeners]))
-    if ignored := describe_ignored(loaded):
-        log.warning(ignored)
-    code = Worker(loaded.settings, application, listeners, log, access_log).run()
     log.report_held_back()
     return code
 
@@ -263,6 +262,9 @@ def enter(settings: Settings) -> None:
             os.chdir(settings.chdir)
         except OSError as error:
             raise ConfigError(f"chdir = {settings.chdir!r}: {error.strerror}") from None
+    if settings.tmp_upload_dir and not os.access(settings.tmp_upload_dir, os.W_OK | os.X_OK):
+        reason = os.strerror(13) if os.path.isdir(settings.tmp_upload_dir) else "no such directory"
+        raise ConfigError(f"tmp_upload_dir = {settings.tmp_upload_dir!r}: {reason}")
     for item in settings.raw_env:
         name, _, value = item.partition("=")
         os.environ[name] = value

@@ -44,14 +44,14 @@ from epollwsgi.output import APP, BODY, CLOSED, HEAD, LINGER, SEND, Output
 from epollwsgi.service import Service
 from epollwsgi.spool import BodySpool
 from epollwsgi.static.handler import Reply
-from epollwsgi.wsgi import Exchange
 
 HEAD_READ_SIZE = 16384
 BODY_READ_SIZE = 262144
 LINGER_SIZE = 4 << 20
 # Answers to pipelined requests are sent when so much has gathered.
 PIPELINED_SIZE = 65536
-READABLE = IN | RDHUP | GONE
+END_EVENTS = RDHUP | GONE
+READABLE = IN | END_EVENTS
 PLAIN_EVENTS = IN | OUT
 ALLOW_ALL = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
 ALLOW_FILES = b"Allow: GET, HEAD, OPTIONS\r\n"
@@ -60,7 +60,7 @@ ALLOW_FILES = b"Allow: GET, HEAD, OPTIONS\r\n"
 class Connection(Output):
     """See the module; the order of its methods is the order in a request's life."""
 
-    __slots__ = ("_body", "_buffer", "_ending", "_memory", "_scanner", "_started_at", "_template")
+    __slots__ = ("_body", "_buffer", "_end_mask", "_ending", "_memory", "_scanner", "_started_at", "_template")
 
     def __init__(
         self, service: Service, sock: socket.socket, peer: tuple[str, str], template: Environ
@@ -72,6 +72,7 @@ class Connection(Output):
         self._buffer = b""  # input behind the request at hand
         self._scanner: HeadScanner | None = None
         self._body: Body | None = None
+        self._end_mask = 0  # what epoll has told of the end of input
         self._ending = False  # the client's input ends with what has been read
         self._started_at = 0.0
 
@@ -114,13 +115,15 @@ class Connection(Output):
             self._on_pipelined()
 
     def _note_more(self, mask: int, is_full: bool) -> None:
-        """More can be read: the read was full, or the end of input follows."""
-        if is_full or mask & (RDHUP | GONE):
+        """More can be read: the read was full, or the end of input follows. epoll says so only once."""
+        self._end_mask |= mask & END_EVENTS
+        if is_full or self._end_mask:
             self._ending = not is_full
             self.read_again()
 
     def _on_event_busy(self, mask: int) -> None:
         """Input, or the end, in any state but HEAD."""
+        self._end_mask |= mask & END_EVENTS
         if self.state is BODY:
             self._read_body(mask)
         elif self.state is LINGER:
@@ -139,7 +142,7 @@ class Connection(Output):
             self._on_pipelined()
         if self.unread and self.state in (HEAD, BODY, LINGER):
             self.unread = False
-            self.on_event(PLAIN_EVENTS)
+            self.on_event(PLAIN_EVENTS | self._end_mask)
 
     def on_deadline(self) -> None:
         """A time limit has passed; what arrived in the meantime is looked at first. WIRE.md section 3."""
@@ -211,7 +214,7 @@ class Connection(Output):
         memory = self._memory
         if memory is None:
             memory = self._memory = SectionMemory()
-            self.loop.warm.add(self)
+            self.loop.watch_idling(self)
         environ, roles = memory.parse(data, line_end, end, service.parser, self._new_environ)
         check_host(request, environ)
         if len(data) > end + 4:
@@ -390,7 +393,7 @@ class Connection(Output):
         environ["epollwsgi.client_gone"] = self.is_client_gone
         environ["epollwsgi.request_id"] = next(service.request_ids)
         self.state = APP
-        leader.call(Exchange(self, environ, keep, is_plain and keep and method != "HEAD"), path)
+        leader.call(self, environ, path, keep, is_plain and keep and method != "HEAD")
 
     def _send_reply(self, request: RequestLine, fields: Environ, reply: Reply, keep: bool) -> None:
         """A file, or what there is to say of it."""

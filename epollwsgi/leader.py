@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from time import monotonic
 
+from epollwsgi.http.head import Environ
 from epollwsgi.loop import BATCH_WAIT_S, Loop
-from epollwsgi.wsgi import Application, Exchange
+from epollwsgi.wsgi import Application, Exchange, Route, Sink
 
 # A route is quick after so many calls in a row under this duration, in seconds.
 QUICK_S = 0.001
@@ -24,29 +25,36 @@ class Leader:
     def __init__(self, loop: Loop, application: Application) -> None:
         self._loop = loop
         self._application = application
-        self._quick_calls: dict[str, int] = {}
+        self._routes: dict[str, Route] = {}
 
-    def call(self, exchange: Exchange, route: str) -> None:
-        """Run one exchange; route: what its duration is remembered by. Never raises."""
+    def call(self, sink: Sink, environ: Environ, path: str, keep: bool, plain: bool) -> None:
+        """Answer one request. path: what it is remembered by; keep, plain: see Exchange. Never raises."""
         loop = self._loop
-        quick_calls = self._quick_calls.get(route, 0)
-        is_quick = quick_calls >= QUICK_CALLS
+        route = self._routes.get(path) or self._new_route(path)
+        is_quick = route.quick_calls >= QUICK_CALLS
         if not is_quick and loop.batch:
             loop.flush()
+        exchange = Exchange()
+        exchange.sink = sink
+        exchange.environ = environ
+        exchange.route = route
+        exchange.keep = keep
+        exchange.plain = plain
         started_at = monotonic()
         exchange.run(self._application, is_quick)
         ended_at = monotonic()
         if ended_at - started_at >= QUICK_S:
-            self._quick_calls.pop(route, None)
+            route.quick_calls = 0
         elif not is_quick:
-            self._learn(route, quick_calls + 1)
+            route.quick_calls += 1
         if loop.batch:
             if not loop.batch_at:
                 loop.batch_at = ended_at
             elif ended_at - loop.batch_at > BATCH_WAIT_S:
                 loop.flush()
 
-    def _learn(self, route: str, quick_calls: int) -> None:
-        if len(self._quick_calls) >= ROUTES:
-            self._quick_calls.clear()
-        self._quick_calls[route] = quick_calls
+    def _new_route(self, path: str) -> Route:
+        if len(self._routes) >= ROUTES:
+            self._routes.clear()
+        route = self._routes[path] = Route()
+        return route

@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import re
+import select
 import stat
 import sys
 import traceback
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 LIMIT_PER_SECOND = 5  # lines of one kind
 KINDS_COUNT = 256  # kinds of limited lines that are told apart
+PIPE_SIZE = select.PIPE_BUF
 MSG_DONTWAIT = 0x40  # Linux; socket is only imported where a log is a socket
 PENDING_COUNT = 16_384  # access log lines kept before they are written even if nobody asks for it
 
@@ -62,16 +64,21 @@ class Sink:
         self.lost_count = 0
         self.lost_reason = ""
         self.rest = b""
-        if path == "-":
-            fd = reopen_without_blocking(standard_fd)
-        else:
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
-        self.fd = fd
+        self.may_block = False
+        if path != "-":
+            self.fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+            return
+        self.fd = standard_fd
         try:
-            if stat.S_ISSOCK(os.fstat(fd).st_mode):  # under some supervisors
-                self._socket = open_socket(fd)
+            mode = os.fstat(standard_fd).st_mode
+            if stat.S_ISSOCK(mode):  # under some supervisors
+                self._socket = open_socket(standard_fd)
+            elif stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+                self.may_block = True
+                self.fd = reopen_without_blocking(standard_fd)
+                self.may_block = False
         except OSError:
-            pass  # a standard descriptor that was closed: every line will be lost, and counted
+            pass  # closed: every line will be lost, and counted; or not ours to open: asked before each write
 
     def __del__(self) -> None:
         if self._socket is not None:
@@ -98,6 +105,10 @@ class Sink:
         try:
             while done < len(data):
                 piece = data[done:] if done else data
+                if self.may_block:
+                    piece = piece[:PIPE_SIZE]
+                    if not is_writable(self.fd):
+                        raise BlockingIOError(errno.EAGAIN, "")
                 done += os.write(self.fd, piece) if self._socket is None else self._socket.send(piece, MSG_DONTWAIT)
         except OSError as error:
             self.lost_reason = os.strerror(error.errno or errno.EIO)
@@ -105,16 +116,15 @@ class Sink:
 
 
 def reopen_without_blocking(fd: int) -> int:
-    """A descriptor of our own for a pipe or terminal, which does not block; `fd` itself for anything else."""
-    try:
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
-            return os.open(
-                f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-            )
-    except OSError:
-        pass
-    return fd
+    """A descriptor of our own for a pipe or terminal, which does not block. Raises OSError."""
+    return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def is_writable(fd: int) -> bool:
+    """True if a write of at most PIPE_SIZE bytes would not wait. pipe(7)"""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def open_socket(fd: int) -> socket:

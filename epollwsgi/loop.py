@@ -89,7 +89,7 @@ class Loop:
         self.batch_at = 0.0  # when the oldest of the batch was put there (monotonic); 0: not known yet
         self.closing: list[Client] = []
         self.accepting: list[Acceptor] = []
-        self.warm: set[Client] = set()  # connections that hold memory to be dropped when they idle
+        self._warm: set[Client] = set()  # connections that hold memory to be dropped when they idle
         self.calls: list[Callable[[], None]] = []  # from other threads and from signal handlers, run in the next turn
         self.log: Buffered | None = None  # written when nothing else happens, and once a second
         self.on_second: list[Callable[[float, bytes], None]] = []
@@ -134,6 +134,11 @@ class Loop:
         if not client.slot or slot < client.slot:
             self._put(client, slot)
 
+    def watch_idling(self, client: Client) -> None:
+        """client.on_second() is called once a second until it gives False."""
+        self._warm.add(client)
+        self._due_at = min(self._due_at, self._second_at)
+
     def call_soon(self, call: Callable[[], None]) -> None:
         """Run `call` in the loop's next turn; from any thread or signal handler."""
         self.calls.append(call)
@@ -163,7 +168,18 @@ class Loop:
 
     def turn(self) -> None:
         """One turn of the work list."""
-        events = self._poll()
+        wake_at = self._due_at
+        if self.ready or self.calls or self.closing:
+            events = self.epoll.poll(0, EVENTS_PER_TURN)
+        elif self.log:
+            events = self._poll_logging(wake_at)
+        elif wake_at == FOREVER:
+            events = self.epoll.poll(None, EVENTS_PER_TURN)
+        else:
+            events = self.epoll.poll(max(0.0, wake_at + self._stalled - monotonic()), EVENTS_PER_TURN)
+        now = self.now = monotonic() - self._stalled
+        if now >= self._second_at or now >= wake_at:
+            self._on_time(now, wake_at)
         handlers = self.handlers
         for fd, mask in events:
             handler = handlers.get(fd)
@@ -213,29 +229,23 @@ class Loop:
         self.epoll.close()
         os.close(self._wake)
 
-    # --- its parts ------------------------------------------------------------------------------------------------------
+    # --- its parts ----------------------------------------------------------------------------------------------------
 
-    def _poll(self) -> list[tuple[int, int]]:
-        if self.ready or self.calls or self.closing:
-            timeout: float | None = 0
-            wake_at = FOREVER
-        else:
-            wake_at = self._due_at if not self.warm else min(self._due_at, self._second_at)
-            timeout = None if wake_at == FOREVER else max(0.0, wake_at - (monotonic() - self._stalled))
-        if self.log and timeout != 0:
-            events = self.epoll.poll(IDLE_S if timeout is None else min(IDLE_S, timeout), EVENTS_PER_TURN)
-            if not events:
-                self.log.flush()
-        else:
-            events = self.epoll.poll(timeout, EVENTS_PER_TURN)
-        now = monotonic() - self._stalled
+    def _poll_logging(self, wake_at: float) -> list[tuple[int, int]]:
+        """poll while log lines wait: they are written as soon as nothing happens for a moment."""
+        wait_s = max(0.0, min(IDLE_S, wake_at + self._stalled - monotonic()))
+        events = self.epoll.poll(wait_s, EVENTS_PER_TURN)
+        if not events and self.log is not None:
+            self.log.flush()
+        return events
+
+    def _on_time(self, now: float, wake_at: float) -> None:
+        """A second is over, or a deadline due. wake_at: when the loop should have been here at the latest."""
         if now - wake_at > 1:  # stopped, or in a long call: nobody could keep a time limit meanwhile
             self._stalled += now - wake_at
-            now = wake_at
-        self.now = now
+            now = self.now = wake_at
         if now >= self._second_at:
             self._begin_second()
-        return events
 
     def _begin_second(self) -> None:
         """Once a second, while there are turns: a new Date, and what others renew with it."""
@@ -243,8 +253,10 @@ class Loop:
         self.common = b"Date: %b\r\n%b" % (format_date(time()).encode("ascii"), self._server_field)
         for call in self.on_second:
             call(self.now, self.common)
-        if self.warm:
-            self.warm = {client for client in self.warm if client.on_second()}
+        if self._warm:
+            self._warm = {client for client in self._warm if client.on_second()}
+        if self._warm:
+            self._due_at = min(self._due_at, self._second_at)
         if self.log:
             self.log.flush()
 
@@ -278,6 +290,8 @@ class Loop:
         self._later = [item for item in later if item[0] > self.now]
         self._due_at = min((float(slot) for slot in self._slots), default=FOREVER)
         self._due_at = min([self._due_at, *(item[0] for item in self._later)])
+        if self._warm:
+            self._due_at = min(self._due_at, self._second_at)
         for at, call in later:
             if at <= self.now:
                 call()
@@ -288,7 +302,7 @@ class Loop:
         self.closing = []
         for client in closing:
             self.handlers.pop(client.fd, None)
-            self.warm.discard(client)
+            self._warm.discard(client)
             self._slots.get(client.slot, set()).discard(client)
             client.slot = 0
             try:

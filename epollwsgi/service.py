@@ -9,8 +9,10 @@ from __future__ import annotations
 import secrets
 import shutil
 import tempfile
+from collections.abc import Iterator
 from io import BytesIO
-from itertools import count
+from itertools import chain, count, repeat
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 from epollwsgi import __version__
@@ -78,8 +80,7 @@ class Service:
         self.spool_rules = SpoolRules(settings.output_watermark, settings.response_spool, self.tmp_dir, self.quota)
         self._templates: dict[tuple[str, str] | None, Environ] = {}  # bounded by the addresses of this host
         self.template = self._build_template(settings.script_name)
-        # Ids of requests: unguessable for the worker, then a number. Made in C, because every request has one.
-        self.request_ids = map(f"{secrets.token_hex(6)}-".__add__, map(str, count(1)))
+        self.request_ids = make_ids(secrets.token_hex(6))
         self._dropped: set[str] = set()
 
     def drain(self) -> None:
@@ -134,6 +135,12 @@ class Service:
             self.error_log.info(
                 f"field {name[:80]!r} was dropped: its name holds an underscore (header_map = dangerous lets it through)"
             )
+
+
+def make_ids(prefix: str) -> Iterator[str]:
+    """Ids of requests, without end: unguessable for the worker, then a number. Joined in C: every request has one."""
+    lows = [f"{low:03x}" for low in range(4096)]
+    return chain.from_iterable(map(add, repeat(f"{prefix}-{high:x}"), lows) for high in count())
 
 
 def head_limits(settings: Settings) -> Limits:

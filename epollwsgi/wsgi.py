@@ -132,22 +132,48 @@ class FileWrapper:
         return fd, position, max(0, status.st_size - position)
 
 
+class Route:
+    """What is known of one path of the application: whether it is quick, and how it answered last."""
+
+    __slots__ = ("head", "headers", "quick_calls", "status")
+
+    def __init__(self) -> None:
+        self.quick_calls = 0
+        self.headers: list[tuple[str, str]] | None = None
+        self.status = ""
+        self.head: r.ResponseHead | None = None
+
+    def remember(self, status: str, headers: list[tuple[str, str]], head: r.ResponseHead) -> None:
+        """The next call may answer the same."""
+        self.headers = None  # never a head beside the headers of another
+        self.head = head
+        self.status = status
+        self.headers = list(headers)
+
+
 class Exchange:
     """One request and the application's answer to it."""
 
-    __slots__ = (
-        "_done", "_environ", "_framing", "_head", "_keep", "_left", "_plain", "_sink", "_size",
-    )  # fmt: skip
-
-    def __init__(self, sink: Sink, environ: Environ, keep: bool, plain: bool) -> None:
-        """plain: kept, HTTP/1.1 and not HEAD, so that most responses need no thought."""
-        self._sink = sink
-        self._environ = environ
-        self._keep = keep
-        self._plain = plain
-        self._head: r.ResponseHead | None = None  # None: start_response was not called
-        self._framing = UNKNOWN  # until the head is sent
-        self._done = False  # the sink has the whole response
+    # Set by who makes one, without an __init__: a call less in the hot path. The rest begins with what stands here.
+    sink: Sink
+    environ: Environ
+    route: Route
+    keep: bool
+    """whether the connection stays open after the response"""
+    plain: bool
+    """kept, HTTP/1.1 and not HEAD: most such responses need no thought"""
+    _head: r.ResponseHead | None = None
+    """None until start_response is called"""
+    _framing = UNKNOWN
+    """UNKNOWN until the head is sent"""
+    _done = False
+    """the sink has the whole response"""
+    _left = 0
+    """bytes of content still to come, in LENGTH"""
+    _size = 0
+    """bytes of content sent"""
+    _was_cut = False
+    """content beyond Content-Length was reported"""
 
     # --- what the application calls -------------------------------------------------------------------------------
 
@@ -157,10 +183,16 @@ class Exchange:
         """PEP 3333. Raises ResponseInvalid at a breach, and what exc_info holds once the head has been sent."""
         if self._head is not None:
             self._check_again(exc_info)
+        route = self.route
+        if headers == route.headers and status == route.status:
+            self._head = route.head
+            return self.write
         try:
-            self._head = HEADS[status, *headers]
+            head = self._head = HEADS[status, *headers]
         except TypeError:
             raise ResponseInvalid("headers must be a list of tuples (name, value), both str") from None
+        if head.is_remembered:
+            route.remember(status, headers, head)
         return self.write
 
     def _check_again(self, exc_info: ExcInfo | None) -> None:
@@ -176,7 +208,7 @@ class Exchange:
     def write(self, content: bytes) -> None:
         """PEP 3333: content is on its way before this returns."""
         if self._framing is UNKNOWN:
-            self._sink.flush()
+            self.sink.flush()
             self._send_first(content)
         elif content:
             self._send_more(content)
@@ -191,7 +223,7 @@ class Exchange:
         """
         result: Any = None
         try:
-            result = application(self._environ, self.start_response)
+            result = application(self.environ, self.start_response)
             if (type(result) is list or type(result) is tuple) and self._framing is UNKNOWN:
                 self._send_whole(result[0] if len(result) == 1 else b"".join(result))
                 return
@@ -204,11 +236,11 @@ class Exchange:
             try:
                 close()
             except BaseException as error:
-                self._sink.log_breach("close() of the application's iterable failed", error)
+                self.sink.log_breach("close() of the application's iterable failed", error)
 
     def _iterate(self, result: Iterable[bytes], is_quick: bool) -> None:
         """Send each item before the next is asked for."""
-        sink = self._sink
+        sink = self.sink
         for content in result:
             if not content:
                 continue
@@ -233,27 +265,27 @@ class Exchange:
 
     def _fail(self, error: BaseException) -> None:
         """The application raised: a short 500 page if nothing was sent, else the connection ends without a last chunk."""
-        sink = self._sink
+        sink = self.sink
         sink.log_breach("the application failed", error)
         if self._framing is UNKNOWN:
-            page = r.build_error(500, self._environ["REQUEST_METHOD"])
-            sink.respond(r.insert_fields(page, sink.loop.common + self._connection_field()), self._keep)
+            page = r.build_error(500, self.environ["REQUEST_METHOD"])
+            sink.respond(r.insert_fields(page, sink.loop.common + self._connection_field()), self.keep)
             self._done = True
             if sink.is_logged:
-                sink.log_access(self._environ, 500, 0)
+                sink.log_access(self.environ, 500, 0)
         elif not self._done:
             sink.abort(reset=self._framing is CLOSE)
 
     # --- framing -------------------------------------------------------------------------------------------------------
 
     def _is_empty(self, head: r.ResponseHead) -> bool:
-        return r.has_no_content(self._environ["REQUEST_METHOD"], head.status)
+        return r.has_no_content(self.environ["REQUEST_METHOD"], head.status)
 
     def _is_one_zero(self) -> bool:
-        return bool(self._environ["SERVER_PROTOCOL"] == "HTTP/1.0")
+        return bool(self.environ["SERVER_PROTOCOL"] == "HTTP/1.0")
 
     def _connection_field(self) -> bytes:
-        if not self._keep:
+        if not self.keep:
             return r.CLOSE
         return r.KEEP_ALIVE if self._is_one_zero() else b""
 
@@ -268,13 +300,13 @@ class Exchange:
     def _build_head(self, head: r.ResponseHead, length: int) -> bytes:
         """The whole head; length: of the content to announce, -1 for none. Sets `_keep`."""
         if head.roles & r.CONNECTION_CLOSE or self._framing is CLOSE:
-            self._keep = False
+            self.keep = False
         parts = [head.lines]
         if length >= 0 and head.status != 204:
             parts.append(b"Content-Length: %d\r\n" % length)
         if self._framing is CHUNKED:
             parts.append(b"Transfer-Encoding: chunked\r\n")
-        parts.append(r.common_fields(self._sink.loop.common, head.roles))
+        parts.append(r.common_fields(self.sink.loop.common, head.roles))
         parts.append(self._connection_field())
         parts.append(b"\r\n")
         return b"".join(parts)
@@ -282,15 +314,15 @@ class Exchange:
     def _send_whole(self, content: bytes) -> None:
         """A response whose content is complete."""
         size = len(content)
-        if self._plain and self._head is not None and size <= ONE_PIECE_SIZE and type(content) is bytes:
-            status, _, _, length, simple = self._head
+        if self.plain and self._head is not None and size <= ONE_PIECE_SIZE and type(content) is bytes:
+            status, _, _, length, simple, _ = self._head
             if length == size and simple:  # the common case, flat
                 self._framing = LENGTH
                 self._done = True
-                sink = self._sink
+                sink = self.sink
                 sink.respond(b"".join((simple, sink.loop.common, b"\r\n", content)), True)
                 if sink.is_logged:
-                    sink.log_access(self._environ, status, size)
+                    sink.log_access(self.environ, status, size)
                 return
         head = self._check(content)
         if self._is_empty(head):
@@ -305,23 +337,21 @@ class Exchange:
 
     def _send_checked(self, head: bytes, content: bytes) -> None:
         """The whole of a response, its length right."""
-        sink = self._sink
+        sink = self.sink
         self._done = True
         self._size = len(content)
         if len(content) <= ONE_PIECE_SIZE:
-            sink.respond(head + content, self._keep)
+            sink.respond(head + content, self.keep)
         else:
             sink.flush()
             sink.send(head)
             sink.send(content)
-            sink.finish(self._keep)
+            sink.finish(self.keep)
         self._log()
 
     def _send_first(self, content: bytes) -> None:
         """The head, and the first part of content whose end is not known yet."""
         head = self._check(content)
-        self._size = 0
-        self._left = 0
         if self._is_empty(head):
             self._framing = EMPTY
         elif head.length >= 0:
@@ -329,13 +359,13 @@ class Exchange:
             self._left = head.length
         else:
             self._framing = CLOSE if self._is_one_zero() else CHUNKED
-        self._sink.send(self._build_head(head, head.length) + self._frame(content))
+        self.sink.send(self._build_head(head, head.length) + self._frame(content))
 
     def _send_more(self, content: bytes) -> None:
         self._check(content)
         data = self._frame(content)
         if data:
-            self._sink.send(data)
+            self.sink.send(data)
 
     def _frame(self, content: bytes) -> bytes:
         """content as it goes over the wire."""
@@ -351,7 +381,7 @@ class Exchange:
 
     def _end(self) -> None:
         """The application has nothing more, and the sink has not got the whole response."""
-        sink = self._sink
+        sink = self.sink
         head = self._check(b"")
         if self._framing is UNKNOWN:
             if head.length <= 0 or self._is_empty(head):
@@ -367,21 +397,22 @@ class Exchange:
         else:
             if self._framing is CHUNKED:
                 sink.send(r.LAST_CHUNK)
-            sink.finish(self._keep)
+            sink.finish(self.keep)
         self._log()
 
     def _log_cut(self) -> None:
-        length = -1 if self._head is None else self._head.length
-        self._sink.log_breach(f"content beyond Content-Length {length} was cut", None)
+        if not self._was_cut and self._head is not None:
+            self._was_cut = True
+            self.sink.log_breach(f"content beyond Content-Length {self._head.length} was cut", None)
 
     def _log(self) -> None:
-        if self._sink.is_logged:
-            self._sink.log_access(self._environ, 0 if self._head is None else self._head.status, self._size)
+        if self.sink.is_logged:
+            self.sink.log_access(self.environ, 0 if self._head is None else self._head.status, self._size)
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Send a real file from its position; False where it is none, or nothing of it is to be sent."""
         head = self._head
-        if head is None or self._framing is not UNKNOWN or self._is_empty(head) or not self._sink.sends_files:
+        if head is None or self._framing is not UNKNOWN or self._is_empty(head) or not self.sink.sends_files:
             return False
         found = wrapper.real_file()
         if found is None or not found[2]:
@@ -394,6 +425,6 @@ class Exchange:
         self._done = True
         self._size = length
         built = self._build_head(head, length)
-        self._sink.send_file(built, DescriptorCopy(fd), position, length, self._keep)
+        self.sink.send_file(built, DescriptorCopy(fd), position, length, self.keep)
         self._log()
         return True

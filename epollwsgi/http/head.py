@@ -121,8 +121,8 @@ class FieldLines(dict[bytes, tuple[str, str]]):
 
     def __missing__(self, line: bytes) -> tuple[str, str]:
         """Raises BadField, BadHost (400), FieldsTooLarge (431)."""
-        name, _, content = line.partition(b":")
-        known = self._names.get(name)
+        name, colon, content = line.partition(b":")
+        known = self._names.get(name) if colon else None
         value = content.decode("latin-1")
         # Whatever prints is allowed, and that is told faster than the pattern does.
         if known is None or not value.isprintable() or len(line) > self._limits.field_size:

@@ -110,6 +110,8 @@ class ResponseHead(NamedTuple):
     """Content-Length, -1 if not given"""
     simple: bytes
     """the lines with Content-Length; b'' unless only Date, Server and the content are to be added"""
+    is_remembered: bool
+    """whether its fields repeat and hold no secret"""
 
 
 class ResponseHeads(dict[tuple[object, ...], ResponseHead]):
@@ -120,16 +122,16 @@ class ResponseHeads(dict[tuple[object, ...], ResponseHead]):
 
     def __missing__(self, key: tuple[object, ...]) -> ResponseHead:
         """Raises ResponseInvalid."""
-        head, is_remembered = build_head(key[0], key[1:])
-        if is_remembered:
+        head = build_head(key[0], key[1:])
+        if head.is_remembered:
             if len(self) >= REMEMBERED_HEADS:
                 self.clear()
             self[key] = head
         return head
 
 
-def build_head(status: object, headers: Sequence[object]) -> tuple[ResponseHead, bool]:
-    """The head of a response, and whether it may be remembered. Raises ResponseInvalid. PEP 3333."""
+def build_head(status: object, headers: Sequence[object]) -> ResponseHead:
+    """What start_response was given, checked. Raises ResponseInvalid. PEP 3333."""
     code, status_line = parse_status(status)
     lines = [status_line]
     length_line = b""
@@ -147,8 +149,8 @@ def build_head(status: object, headers: Sequence[object]) -> tuple[ResponseHead,
             lines.append(field.line)
     joined = b"".join(lines)
     is_simple = length >= 0 and not roles & ~LENGTH and code not in NO_CONTENT
-    head = ResponseHead(code, joined, roles, length, joined + length_line if is_simple else b"")
-    return head, is_remembered and len(joined) <= REMEMBERED_HEAD_SIZE
+    is_remembered = is_remembered and len(joined) <= REMEMBERED_HEAD_SIZE
+    return ResponseHead(code, joined, roles, length, joined + length_line if is_simple else b"", is_remembered)
 
 
 def parse_status(text: object) -> tuple[int, bytes]:
