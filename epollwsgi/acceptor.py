@@ -10,7 +10,7 @@ import socket
 from typing import Any
 
 from epollwsgi.connection import Connection
-from epollwsgi.http.head import Environ
+from epollwsgi.http.fields import Environ
 from epollwsgi.listener import Listener
 from epollwsgi.service import Service
 
@@ -94,7 +94,9 @@ class Acceptor:
             self._log(f"epoll refused a connection: {error.strerror}")
             return
         self._service.connections.add(connection)
-        self._service.loop.set_deadline(connection, self._service.loop.now + max(self._service.keepalive_s, FIRST_REQUEST_S))
+        self._service.loop.set_deadline(
+            connection, self._service.loop.now + max(self._service.keepalive_s, FIRST_REQUEST_S)
+        )
 
     def _make_room(self) -> bool:
         """False where the limit is reached and no connection is idle: accepting pauses."""

@@ -9,14 +9,25 @@ from typing import BinaryIO
 
 from epollwsgi.errors import ContentTooLarge
 from epollwsgi.http.body import ChunkedDecoder, Decoder, LengthDecoder
-from epollwsgi.http.head import CHUNKED, Environ, Limits, RequestLine
+from epollwsgi.http.fields import Environ, Limits
+from epollwsgi.http.head import CHUNKED, RequestLine
 from epollwsgi.spool import BodySpool
 
 
 class Body:
     """A request whose content is being collected; all times in seconds of the loop's clock."""
 
-    __slots__ = ("_decoder", "_min_rate", "_received", "_spool", "_started_at", "_timeout_s", "environ", "keep", "request")
+    __slots__ = (
+        "_decoder",
+        "_min_rate",
+        "_received",
+        "_spool",
+        "_started_at",
+        "_timeout_s",
+        "environ",
+        "keep",
+        "request",
+    )
 
     def __init__(
         self,

@@ -134,18 +134,6 @@ def build_command() -> click.Command:
             click.echo(f"epollwsgi {__version__}")
             ctx.exit()
 
-    parameters: list[click.Parameter] = [click.Argument(["target"], required=False, metavar="[APP|DIRECTORY]")]
-    parameters += [
-        click.Option([*option.flags, name], **click_attributes(name, option))
-        for name, option in OPTIONS.items()
-        if option.flags
-    ]
-    for name, flags in IGNORED.items():
-        switches = [flag.removesuffix(".") for flag in flags]
-        if switches:
-            takes_value = not flags[0].endswith(".")
-            more: dict[str, Any] = {"multiple": True} if takes_value else {"is_flag": True}
-            parameters.append(click.Option([*switches, name], hidden=True, **more))
     version = click.Option(
         ["-v", "--version", "version"],
         is_flag=True,
@@ -158,9 +146,26 @@ def build_command() -> click.Command:
         "epollwsgi",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
         callback=collect,
-        params=[*parameters, version],
+        params=[click.Argument(["target"], required=False, metavar="[APP|DIRECTORY]"), *build_options(), version],
         help=SUMMARY,
     )
+
+
+def build_options() -> list[click.Option]:
+    """An option for each row of the table that has flags, and a hidden one for each of gunicorn's that is ignored."""
+    import click
+
+    options = [
+        click.Option([*option.flags, name], **click_attributes(name, option))
+        for name, option in OPTIONS.items()
+        if option.flags
+    ]
+    for name, flags in IGNORED.items():
+        switches = [flag.removesuffix(".") for flag in flags]
+        if switches:
+            more: dict[str, Any] = {"is_flag": True} if flags[0].endswith(".") else {"multiple": True}
+            options.append(click.Option([*switches, name], hidden=True, **more))
+    return options
 
 
 def click_attributes(name: str, option: Option) -> dict[str, Any]:
@@ -277,6 +282,7 @@ def site_mounts(loaded: Loaded, directory: str) -> tuple[StaticMount, ...]:
     others = tuple(mount for mount in loaded.settings.static if mount.prefix != "/")
     if len(others) < len(loaded.settings.static) and loaded.source("static") == COMMAND_LINE:
         raise UsageError(f"--static /=... and the directory {directory} both want to be served at /")
+    loaded.sources["static"] = f"{COMMAND_LINE} and {loaded.source('static')}" if others else COMMAND_LINE
     return (*others, StaticMount("/", directory))
 
 

@@ -18,32 +18,25 @@ that there may be more to read, and the loop's ready list comes back to it. How 
 from __future__ import annotations
 
 import socket
-from io import BytesIO
-from time import monotonic
-from typing import BinaryIO
 
 from epollwsgi.body import Body, make_decoder
+from epollwsgi.dispatch import Dispatch
 from epollwsgi.errors import BodyCut, FieldsTooLarge, HTTPError, RequestTimeout
 from epollwsgi.http import response as r
+from epollwsgi.http.fields import CONNECTION, EXPECT, FRAMING, Environ
 from epollwsgi.http.head import (
-    CONNECTION,
-    EXPECT,
-    FRAMING,
-    Environ,
     HeadScanner,
     RequestLine,
     body_length,
     check_host,
     expects_continue,
     is_kept,
-    parse_host,
 )
 from epollwsgi.http.memory import SectionMemory
 from epollwsgi.loop import GONE, IN, OUT, RDHUP
-from epollwsgi.output import APP, BODY, CLOSED, HEAD, LINGER, SEND, Output
+from epollwsgi.output import APP, BODY, CLOSED, HEAD, LINGER, SEND
 from epollwsgi.service import Service
 from epollwsgi.spool import BodySpool
-from epollwsgi.static.handler import Reply
 
 HEAD_READ_SIZE = 16384
 BODY_READ_SIZE = 262144
@@ -53,18 +46,14 @@ PIPELINED_SIZE = 65536
 END_EVENTS = RDHUP | GONE
 READABLE = IN | END_EVENTS
 PLAIN_EVENTS = IN | OUT
-ALLOW_ALL = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
-ALLOW_FILES = b"Allow: GET, HEAD, OPTIONS\r\n"
 
 
-class Connection(Output):
+class Connection(Dispatch):
     """See the module; the order of its methods is the order in a request's life."""
 
-    __slots__ = ("_body", "_buffer", "_end_mask", "_ending", "_memory", "_scanner", "_started_at", "_template")
+    __slots__ = ("_body", "_buffer", "_end_mask", "_ending", "_memory", "_scanner", "_template")
 
-    def __init__(
-        self, service: Service, sock: socket.socket, peer: tuple[str, str], template: Environ
-    ) -> None:
+    def __init__(self, service: Service, sock: socket.socket, peer: tuple[str, str], template: Environ) -> None:
         """peer: address and port, both '' over a unix socket. template: environ as all requests of its socket have it."""
         super().__init__(service, sock, peer)
         self._template = template
@@ -74,7 +63,6 @@ class Connection(Output):
         self._body: Body | None = None
         self._end_mask = 0  # what epoll has told of the end of input
         self._ending = False  # the client's input ends with what has been read
-        self._started_at = 0.0
 
     @property
     def is_idle(self) -> bool:
@@ -195,9 +183,9 @@ class Connection(Output):
                     self._buffer = data[end:]
                 keep = service.keeps and (not self._ending or self._buffer != b"")
                 if service.fresh and keep and request.method == "GET" and request.path in service.fresh:
-                    self._respond_fresh(request, memory.environ)
+                    self.respond_fresh(request, memory.environ)
                 else:
-                    self._dispatch(request, memory.environ.copy(), keep, None)
+                    self.dispatch(request, memory.environ.copy(), keep, None)
                 return
         self._on_new_head(data, line_end)
 
@@ -225,9 +213,9 @@ class Connection(Output):
         if roles & FRAMING:
             self._begin_body(request, environ, keep, roles)
         elif roles or not keep or not request.is_plain or request.method != "GET" or request.path not in service.fresh:
-            self._dispatch(request, environ, keep, None)
+            self.dispatch(request, environ, keep, None)
         else:
-            self._respond_fresh(request, environ)
+            self.respond_fresh(request, environ)
 
     def _new_environ(self) -> Environ:
         """All keys that do not depend on a request. WIRE.md section 4."""
@@ -302,7 +290,7 @@ class Connection(Output):
         decoder = make_decoder(length, service.body_limit, service.parser.limits)
         wants_continue = bool(roles & EXPECT) and expects_continue(request.protocol, environ["HTTP_EXPECT"])
         if not length:
-            self._dispatch(request, environ, keep, None)
+            self.dispatch(request, environ, keep, None)
             return
         spool = BodySpool(service.body_buffer_size, service.tmp_dir, service.quota)
         body = self._body = Body(request, environ, keep, decoder, spool)
@@ -351,72 +339,7 @@ class Connection(Output):
             return
         self._body = None
         self._buffer = rest
-        self._dispatch(body.request, body.environ, body.keep and not (self._ending and not rest), content)
-
-    # --- answers --------------------------------------------------------------------------------------------------------
-
-    def _respond_fresh(self, request: RequestLine, fields: Environ) -> None:
-        """A file from memory, its whole response prebuilt."""
-        response = self.service.fresh[request.path]
-        self.respond(response, True)
-        if self.is_logged:
-            self._started_at = monotonic()
-            self._log(request, fields, 200, len(response) - response.index(b"\r\n\r\n") - 4)
-
-    def _dispatch(self, request: RequestLine, environ: Environ, keep: bool, content: BinaryIO | None) -> None:
-        """A whole request: a file, or the application. content: None where there is none."""
-        service = self.service
-        method, target, path, path_info, query, protocol, _, is_plain = request
-        if self.is_logged:
-            self._started_at = monotonic()
-        static = service.static
-        if static is not None and path != "*":
-            reply = static.answer(method, path, query, environ)
-            if reply is not None:
-                self._send_reply(request, environ, reply, keep)
-                return
-        leader = service.leader
-        if leader is None or path_info is None or path == "*":
-            self._answer_itself(request, environ, keep)
-            return
-        environ["REQUEST_METHOD"] = method
-        environ["PATH_INFO"] = path_info
-        environ["QUERY_STRING"] = query
-        environ["RAW_URI"] = environ["REQUEST_URI"] = target
-        if not is_plain:
-            environ["SERVER_PROTOCOL"] = protocol
-        if not self.peer[0]:
-            name, port = parse_host(environ.get("HTTP_HOST", "").encode("latin-1"))
-            environ["SERVER_NAME"] = name or "localhost"
-            environ["SERVER_PORT"] = port or "80"
-        environ["wsgi.input"] = BytesIO() if content is None else content
-        environ["epollwsgi.client_gone"] = self.is_client_gone
-        environ["epollwsgi.request_id"] = next(service.request_ids)
-        self.state = APP
-        leader.call(self, environ, path, keep, is_plain and keep and method != "HEAD")
-
-    def _send_reply(self, request: RequestLine, fields: Environ, reply: Reply, keep: bool) -> None:
-        """A file, or what there is to say of it."""
-        head = b"".join((reply.head, self.loop.common, connection_field(request.protocol, keep), b"\r\n"))
-        if reply.file is None:
-            self.respond(head + reply.body, keep)
-        else:
-            self.state = SEND
-            self.send_file(head, reply.file, reply.offset, reply.count, keep)
-        if self.is_logged:
-            self._log(request, fields, reply.status, len(reply.body) + reply.count)
-
-    def _answer_itself(self, request: RequestLine, fields: Environ, keep: bool) -> None:
-        """OPTIONS * (204 with Allow), and a path outside of script_name (404)."""
-        common = self.loop.common + connection_field(request.protocol, keep)
-        if request.path == "*":
-            allow = ALLOW_FILES if self.service.leader is None else ALLOW_ALL
-            status, response = 204, b"".join((r.STATUS_LINES[204], allow, common, b"\r\n"))
-        else:
-            status, response = 404, r.insert_fields(r.build_error(404, request.method), common)
-        self.respond(response, keep)
-        if self.is_logged:
-            self._log(request, fields, status, len(response) - response.index(b"\r\n\r\n") - 4)
+        self.dispatch(body.request, body.environ, body.keep and not (self._ending and not rest), content)
 
     def _refuse(self, error: HTTPError, data: bytes = b"") -> None:
         """One response that says no more than the status, then a lingering close. Logged, never echoed.
@@ -428,43 +351,4 @@ class Connection(Output):
         method = "HEAD" if data.removeprefix(b"\r\n").startswith(b"HEAD ") else "GET"
         self._scanner = self._body = None
         self._buffer = b""
-        self.service.error_log.limited(f"refused {error.status}", f"{self.name} refused with {error.status}: {error}")
-        page = r.build_error(error.status, method)
-        self.respond(r.insert_fields(page, self.loop.common + r.CLOSE), False)
-
-    # --- access log -----------------------------------------------------------------------------------------------------
-
-    def log_access(self, environ: Environ, status: int, size: int) -> None:
-        """One response of the application is done; size: bytes of content."""
-        log = self.service.access_log
-        if log is not None:
-            log.add(
-                environ["REMOTE_ADDR"],
-                environ["REQUEST_METHOD"],
-                environ["RAW_URI"],
-                environ["SERVER_PROTOCOL"],
-                status,
-                size,
-                monotonic() - self._started_at,
-                environ.get("HTTP_REFERER", ""),
-                environ.get("HTTP_USER_AGENT", ""),
-            )
-
-    def _log(self, request: RequestLine, fields: Environ, status: int, size: int) -> None:
-        """One response of the server's own is done."""
-        keys = {"REMOTE_ADDR": self.peer[0], "REQUEST_METHOD": request.method, "RAW_URI": request.target}
-        self.log_access({**fields, **keys, "SERVER_PROTOCOL": request.protocol}, status, size)
-
-    def log_breach(self, message: str, error: BaseException | None) -> None:
-        """The application did something wrong."""
-        if error is None:
-            self.service.error_log.limited("application", f"{self.name}: {message}", "warning")
-        else:
-            self.service.error_log.exception(message)
-
-
-def connection_field(protocol: str, keep: bool) -> bytes:
-    """The Connection field line of a response, b'' where the protocol's default holds. RFC 9112 section 9.3."""
-    if not keep:
-        return r.CLOSE
-    return r.KEEP_ALIVE if protocol == "HTTP/1.0" else b""
+        self.refuse(error, method)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from epollwsgi.http.head import Environ
+from epollwsgi.http.fields import Environ
 from epollwsgi.loop import BATCH_WAIT_S, Loop
 from epollwsgi.wsgi import Application, Exchange, Route, Sink
 

@@ -13,26 +13,37 @@ from collections.abc import Iterator
 from io import BytesIO
 from itertools import chain, count, repeat
 from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from epollwsgi import __version__
-from epollwsgi.http.head import Environ, HeadParser, Limits
+from epollwsgi.file_wrapper import FileWrapper
+from epollwsgi.http.fields import Environ, Limits
+from epollwsgi.http.head import HeadParser
 from epollwsgi.leader import Leader
 from epollwsgi.loop import Loop
 from epollwsgi.outbox import SpoolRules
 from epollwsgi.spool import Quota
 from epollwsgi.static.handler import StaticHandler
-from epollwsgi.wsgi import Application, FileWrapper
+from epollwsgi.wsgi import Application
 
 if TYPE_CHECKING:
     from epollwsgi.config.settings import Settings
-    from epollwsgi.connection import Connection
     from epollwsgi.log import AccessLog, ErrorLog
 
 SERVER_SOFTWARE = f"epollwsgi/{__version__}"
 # A body sent to a site without an application is read, and dropped, up to this size.
 SITE_BODY_SIZE = 64 * 1024
 SPOOL_TOTAL_MAX = 4 << 30
+
+
+class Idler(Protocol):
+    """A connection, as far as others choose which one to close."""
+
+    deadline: float
+
+    @property
+    def is_idle(self) -> bool: ...
+    def close(self) -> None: ...
 
 
 class Service:
@@ -63,7 +74,7 @@ class Service:
         if self.static is not None:
             self.loop.on_second.append(self.static.on_tick)
             self.static.on_tick(self.loop.now, self.loop.common)
-        self.connections: set[Connection] = set()
+        self.connections: set[Idler] = set()
         self.keeps = settings.keepalive > 0  # whether connections are kept open at all now
         self.keepalive_s = settings.keepalive
         self.header_timeout_s = settings.header_timeout
@@ -190,5 +201,3 @@ def connection_limit(settings: Settings) -> int:
             pass  # a sandbox: what there is has to do
     limit = max(1, soft * 3 // 4)
     return limit if settings.worker_connections is None else min(settings.worker_connections, limit)
-
-

@@ -13,16 +13,15 @@ How a response is framed, decided once the first content is known:
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from types import TracebackType
 from typing import Any, Protocol
 
 from epollwsgi.errors import ResponseInvalid
+from epollwsgi.file_wrapper import DescriptorCopy, FileWrapper
 from epollwsgi.http import response as r
-from epollwsgi.http.head import Environ
+from epollwsgi.http.fields import Environ
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
@@ -86,50 +85,6 @@ class Framing(IntEnum):
 
 
 UNKNOWN, EMPTY, LENGTH, CHUNKED, CLOSE = Framing
-
-
-class DescriptorCopy:
-    """A descriptor of its own for a file that the application may close; closed with the last reference."""
-
-    __slots__ = ("fd",)
-
-    def __init__(self, fd: int) -> None:
-        self.fd = os.dup(fd)
-
-    def __del__(self) -> None:
-        if hasattr(self, "fd"):
-            os.close(self.fd)
-
-
-class FileWrapper:
-    """wsgi.file_wrapper: an iterable of blocks, sent by os.sendfile where it wraps a real file. PEP 3333."""
-
-    def __init__(self, file: Any, block_size: int = 65536) -> None:
-        self.file = file
-        self.block_size = block_size
-        if hasattr(file, "close"):
-            self.close = file.close
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        block: bytes = self.file.read(self.block_size)
-        if not block:
-            raise StopIteration
-        return block
-
-    def real_file(self) -> tuple[int, int, int] | None:
-        """Descriptor, current position and size left of a regular file; None for anything else."""
-        try:
-            fd = self.file.fileno()
-            position = self.file.tell()
-            status = os.fstat(fd)
-        except (AttributeError, OSError, ValueError):
-            return None
-        if not isinstance(fd, int) or not isinstance(position, int) or not stat.S_ISREG(status.st_mode):
-            return None
-        return fd, position, max(0, status.st_size - position)
 
 
 class Route:

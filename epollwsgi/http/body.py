@@ -14,7 +14,7 @@ from typing import Protocol
 
 from epollwsgi.errors import BadChunk, ContentTooLarge, FieldsTooLarge
 from epollwsgi.http import grammar
-from epollwsgi.http.head import Limits
+from epollwsgi.http.fields import Limits
 
 CHUNK_EXTENSION_SIZE = 256
 CHUNK_DIGITS = 16

@@ -33,9 +33,7 @@ ABSOLUTE_FORM = re.compile(rb"(?i:https?)://([^/?#]++)(/[!\"$->@-~]*+)?(?:\?([!\
 
 # Host = uri-host [ ":" port ]. RFC 9110 section 7.2, RFC 3986 section 3.2.2: reg-name less the comma and the quote,
 # which end one name and begin the next for whoever joins or quotes field values. An IPv6 address is checked further.
-HOST = re.compile(
-    rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|((?:[A-Za-z0-9\-._~!$&()*+;=]|%[0-9A-Fa-f]{2})*+))(?::([0-9]*+))?"
-)
+HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|((?:[A-Za-z0-9\-._~!$&()*+;=]|%[0-9A-Fa-f]{2})*+))(?::([0-9]*+))?")
 
 # Content-Length = 1*DIGIT, here at most 19. RFC 9110 section 8.6.
 CONTENT_LENGTH = re.compile(rb"[0-9]{1,19}")

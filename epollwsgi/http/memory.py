@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from epollwsgi.http.head import Environ, HeadParser
+from epollwsgi.http.fields import Environ
+from epollwsgi.http.head import HeadParser
 
 # Sections up to this size are remembered, in bytes.
 SECTION_SIZE = 2048

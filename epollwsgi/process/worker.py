@@ -1,8 +1,8 @@
 """One worker: its loop, its listeners, its signals, and how it drains. Built by `cli`; all in the calling process.
 
-    signal     effect
-    TERM       finish open requests within graceful_timeout, answering `Connection: close`; exit 0
-    INT, QUIT  stop at once: no new requests, what waits to be sent gets a second; exit 0
+signal     effect
+TERM       finish open requests within graceful_timeout, answering `Connection: close`; exit 0
+INT, QUIT  stop at once: no new requests, what waits to be sent gets a second; exit 0
 """
 
 from __future__ import annotations

@@ -1,0 +1,41 @@
+"""Fixtures for every test: factories of live servers that end them whatever happens. The work is in support.py."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import ServerFactory
+
+
+def run_factory() -> Iterator[ServerFactory]:
+    # Not tmp_path: the path of a unix socket has room for 107 bytes only.
+    directory = Path(tempfile.mkdtemp(prefix="ew"))
+    factory = ServerFactory(directory)
+    try:
+        yield factory
+    finally:
+        factory.close()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def start_server() -> Iterator[ServerFactory]:
+    """start_server(target, *options, bind=..., cwd=..., env=...) -> Server; ended with the test."""
+    yield from run_factory()
+
+
+@pytest.fixture(scope="module")
+def start_module_server() -> Iterator[ServerFactory]:
+    """As start_server, for servers that the tests of a whole module share."""
+    yield from run_factory()
+
+
+@pytest.fixture
+def server(start_server: ServerFactory) -> ServerFactory:
+    """The same factory under its short name: server(target, *options) -> Server."""
+    return start_server

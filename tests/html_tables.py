@@ -1,0 +1,127 @@
+"""Makes the tables of html/options.html from the code: `python -m tests.html_tables` rewrites them in the page.
+
+Between `<!-- NAME:begin -->` and `<!-- NAME:end -->` the page holds what the function of that name in TABLES returns.
+Knows the tables of settings and signals and the classes of errors; test_html.py compares the page with what is made
+here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html import escape
+from itertools import groupby
+from pathlib import Path
+
+from epollwsgi import errors
+from epollwsgi.config.settings import DEFAULTS, OPTIONS, Option, show
+from epollwsgi.http.response import REASONS
+from epollwsgi.process.worker import SIGNALS
+
+PAGE = Path(__file__).resolve().parent.parent / "html" / "options.html"
+NOTHING = ('""', "[]", "none", '"none"')
+
+
+def build_settings() -> str:
+    """A table for each section of the settings, in the order in which the code declares them."""
+    sections: dict[str, list[str]] = {}
+    for name, option in OPTIONS.items():
+        sections.setdefault(option.section, []).append(build_setting(name, option))
+    names = {section: re.sub("[^a-z]+", "-", section.lower()) for section in sections}
+    links = [f'<li><a href="#{name}">{escape(section, quote=False)}</a></li>\n' for section, name in names.items()]
+    return f'<ul class="jump">\n{"".join(links)}</ul>\n' + "\n".join(
+        f'<h3 id="{names[section]}">{escape(section, quote=False)}</h3>\n'
+        '<table class="settings">\n'
+        '<thead><tr><th scope="col">Setting</th><th scope="col">Default</th><th scope="col">Meaning</th></tr></thead>\n'
+        f"<tbody>\n{''.join(rows)}</tbody>\n</table>"
+        for section, rows in sections.items()
+    )
+
+
+def build_setting(name: str, option: Option) -> str:
+    """One row: name and flags, default, meaning."""
+    flags = "".join(f"<br><code>{escape(flag, quote=False)}</code>" for flag in show_flags(option))
+    default = show_default(name, option)
+    later = "" if option.honoured else ' <span class="later">not yet honoured</span>'
+    return (
+        f'<tr id="{name}"><th scope="row"><code class="setting">{name}</code>{flags}</th>'
+        f"<td>{default}</td><td>{escape(option.help, quote=False)}{later}</td></tr>\n"
+    )
+
+
+def show_flags(option: Option) -> list[str]:
+    """The flags as they are typed: short and long on one line, what else there is below it."""
+    if not option.flags:
+        return []
+    short = [flag for flag in option.flags if not flag.startswith("--")]
+    long = [flag for flag in option.flags if flag.startswith("--")]
+    first = ", ".join(short + long[:1])
+    metavar = f"[={option.metavar}]" if option.optional else f" {option.metavar}" if option.metavar else ""
+    return [first + metavar, *long[1:]]
+
+
+def show_default(name: str, option: Option) -> str:
+    """The default as in a settings file, without the quotes of a text."""
+    text = show(name, getattr(DEFAULTS, name))
+    if text in NOTHING:
+        return "none"
+    if len(text) > 2 and text.startswith('"'):
+        text = text[1:-1].replace('\\"', '"')
+    unit = " s" if option.unit == "seconds" else ""
+    return f"<code>{escape(text, quote=False)}{unit}</code>"
+
+
+def build_signals() -> str:
+    """A table of the signals that the server takes."""
+    return build_rows(("Signal", "Effect"), [(number.name[3:], escape(text)) for number, (_, text) in SIGNALS.items()])
+
+
+def build_exit_codes() -> str:
+    """A table of the classes that end a start, by their exit codes."""
+    codes = [(kind.exit_code, describe(kind)) for kind in errors.StartError.__subclasses__()]
+    return build_rows(("Code", "Meaning"), [(0, "Stopped by a signal."), *sorted(codes)])
+
+
+def build_refusals() -> str:
+    """A table of the refusals of a request, by their statuses."""
+    kinds = sorted((kind.status, describe(kind)) for kind in errors.HTTPError.__subclasses__())
+    rows = [
+        (f"{status} {REASONS[status]}", "<br>".join(text for _, text in group))
+        for status, group in groupby(kinds, key=lambda kind: kind[0])
+    ]
+    return build_rows(("Status", "When"), rows)
+
+
+def build_rows(heads: tuple[str, str], rows: list[tuple[int, str]] | list[tuple[str, str]]) -> str:
+    """A plain table of two columns."""
+    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    body = "".join(f'<tr><th scope="row" class="number">{key}</th><td>{text}</td></tr>\n' for key, text in rows)
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>"
+
+
+def describe(kind: type) -> str:
+    """The first line of a class's docstring."""
+    return escape((kind.__doc__ or "").strip().partition("\n")[0], quote=False)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "settings": build_settings,
+    "signals": build_signals,
+    "exit-codes": build_exit_codes,
+    "refusals": build_refusals,
+}
+
+
+def fill(page: str) -> str:
+    """The page with every table made anew. Raises ValueError if a pair of markers is not there exactly once."""
+    for name, build in TABLES.items():
+        begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->\n"
+        if page.count(begin) != 1 or page.count(end) != 1:
+            raise ValueError(f"the page must hold {begin!r} and {end!r} once each")
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}{build()}\n{end}{rest.partition(end)[2]}"
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(fill(PAGE.read_text("utf-8")), "utf-8")

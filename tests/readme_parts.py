@@ -1,0 +1,71 @@
+"""Makes the parts of README.md that come from the code: `python -m tests.readme_parts` rewrites them.
+
+Between `<!-- NAME:begin -->` and `<!-- NAME:end -->` the page holds what the function of that name in PARTS returns;
+test_readme.py compares. The commands of the page are read here too, so that nothing states them a second time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from epollwsgi.config.settings import DEFAULTS, OPTIONS, Option, show
+from tests.test_layers import LAYERS
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "README.md"
+COMMAND = r"<!-- command:%s -->\n```sh\n(.+)\n```\n"
+
+
+def build_settings() -> str:
+    """The settings that have an effect, and below them the names of those that are only accepted so far."""
+    rows = ["| setting | option | default | meaning |", "|---|---|---|---|"]
+    rows += [build_setting(name, option) for name, option in OPTIONS.items() if option.honoured]
+    waiting = ", ".join(f"`{name}`" for name, option in OPTIONS.items() if not option.honoured)
+    return "\n".join(rows) + f"\n\nAccepted and checked, but not yet honoured: {waiting}."
+
+
+def build_setting(name: str, option: Option) -> str:
+    """One row of the table of settings."""
+    flags = ", ".join(f"`{flag}`" for flag in option.flags) + (f" {option.metavar}" if option.metavar else "")
+    default = show(name, getattr(DEFAULTS, name)).strip('"')
+    shown = f"`{default}`" if default not in ("", "[]") else ""
+    if option.unit == "seconds":
+        shown += " s"
+    return f"| `{name}` | {flags if option.flags else ''} | {shown} | {option.help.replace('|', chr(92) + '|')} |"
+
+
+def build_layers() -> str:
+    """The layers, highest first."""
+    lines = []
+    for number, modules, purpose in reversed(LAYERS):
+        lines.append(f"{number:>3}  {purpose}")
+        lines.append(f"       {'  '.join(modules)}")
+    return "```text\n" + "\n".join(lines) + "\n```"
+
+
+PARTS: dict[str, Callable[[], str]] = {"settings": build_settings, "layers": build_layers}
+
+
+def fill(page: str) -> str:
+    """The page with every part made anew. Raises ValueError if a pair of markers is not there exactly once."""
+    for name, build in PARTS.items():
+        begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->\n"
+        if page.count(begin) != 1 or page.count(end) != 1:
+            raise ValueError(f"the page must hold {begin!r} and {end!r} once each")
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}{build()}\n{end}{rest.partition(end)[2]}"
+    return page
+
+
+def command(name: str) -> str:
+    """The one-line command of that name, as the page gives it: `run` or `test`."""
+    found = re.findall(COMMAND % name, PAGE.read_text("utf-8"))
+    if len(found) != 1:
+        raise ValueError(f"README.md must give the command {name!r} once")
+    return str(found[0])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(fill(PAGE.read_text("utf-8")), "utf-8")

@@ -1,0 +1,141 @@
+"""The house: which module stands in which layer, and that each imports only from layers below its own.
+
+LAYERS is the list that README.md draws (`python -m tests.readme_parts`). Modules of later layers that do not exist yet
+are not listed; a module that is listed and missing fails, as does one that exists and is not listed.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "epollwsgi"
+MOST_LINES = 400
+
+LAYERS: tuple[tuple[int, tuple[str, ...], str], ...] = (
+    (0, ("errors", "inspection"), "every exception; what applications look like"),
+    (
+        1,
+        ("http/grammar", "http/dates", "config/values", "spool", "file_wrapper"),
+        "patterns beside their ABNF, dates, converters, spools",
+    ),
+    (
+        2,
+        ("http/fields", "http/response", "http/conditional", "config/settings", "outbox"),
+        "fields, responses and conditions as values; the one table of settings; what waits to be sent",
+    ),
+    (
+        3,
+        (
+            *("http/head", "config/load", "importer", "log"),
+            *("static/paths", "static/media_types", "static/beneath"),
+        ),
+        "heads of requests; sources of settings, module:attr, logs; from a URL to a file",
+    ),
+    (
+        4,
+        ("http/body", "http/memory", "static/cache", "static/replies", "listener", "loop"),
+        "contents; open files; listening sockets; epoll and deadlines",
+    ),
+    (5, ("static/handler", "wsgi"), "file to reply, application to response"),
+    (6, ("leader", "body"), "where the application is called; collecting a request's content"),
+    (7, ("service",), "what all connections of a worker share"),
+    (8, ("output",), "the sending half of a connection"),
+    (9, ("dispatch",), "who answers a request"),
+    (10, ("connection",), "one socket: read, dispatch, send, close"),
+    (11, ("acceptor",), "accepts connections"),
+    (12, ("process/worker",), "builds a worker, its signals, its end"),
+    (13, ("cli",), "the command"),
+    (14, ("__init__", "__main__"), "serve(), the version, python -m epollwsgi"),
+)
+LAYER_OF = {module: number for number, modules, _ in LAYERS for module in modules}
+PURE = ("http/", "static/paths")
+IMPURE = ("socket", "select", "time", "os", "asyncio", "threading", "tempfile")
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").as_posix()
+
+
+MODULES = [(name_of(path), path) for path in sorted(PACKAGE.rglob("*.py"))]
+each_module = pytest.mark.parametrize(("module", "path"), MODULES, ids=[name for name, _ in MODULES])
+
+
+def imports(path: Path) -> Iterator[tuple[str, str]]:
+    """Each module and name imported anywhere in a file, in functions and under TYPE_CHECKING too."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: line {node.lineno}: relative imports hide the layer"
+            yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+def layer_of_import(module: str, name: str) -> tuple[str, int] | None:
+    """The module of ours that an import means, and its layer; None for any other."""
+    if module.partition(".")[0] != "epollwsgi":
+        return None
+    if (module, name) == ("epollwsgi", "__version__"):
+        return None  # set before anything else is imported, and it pulls in nothing
+    inner = module.partition(".")[2].replace(".", "/")
+    for found in (f"{inner}/{name}".strip("/"), inner or "__init__"):
+        if found in LAYER_OF:
+            return found, LAYER_OF[found]
+    raise AssertionError(f"{module} {name}: no layer is known for it")
+
+
+def test_each_module_has_one_layer() -> None:
+    listed = [module for _, names, _ in LAYERS for module in names]
+    assert len(listed) == len(set(listed))
+    existing = {name for name, _ in MODULES if not name.endswith("/__init__")}
+    assert existing - set(listed) == set(), "these modules stand in no layer"
+    assert set(listed) - existing == set(), "these modules do not exist"
+
+
+@each_module
+def test_imports_come_from_lower_layers_only(module: str, path: Path) -> None:
+    if module.endswith("/__init__"):
+        assert list(imports(path)) == [], "a sub-package's __init__ holds a docstring and no imports"
+        return
+    own = LAYER_OF[module]
+    found = {target for pair in imports(path) if (target := layer_of_import(*pair))}
+    wrong = [f"{name} (layer {layer})" for name, layer in sorted(found) if layer >= own]
+    assert wrong == [], f"{module} stands in layer {own}"
+
+
+@each_module
+def test_modules_are_small_and_say_what_they_are_for(module: str, path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert text.count("\n") <= MOST_LINES
+    assert ast.get_docstring(ast.parse(text)), "no docstring"
+
+
+def test_pure_modules_know_no_socket_and_no_clock() -> None:
+    wrong = [
+        f"{module} imports {name}"
+        for module, path in MODULES
+        if module.startswith(PURE)
+        for name, _ in imports(path)
+        if name.partition(".")[0] in IMPURE or name.startswith("epollwsgi.config")
+    ]
+    assert wrong == []
+
+
+def test_the_rule_finds_what_it_forbids(tmp_path: Path) -> None:
+    """The walk over imports sees those in functions and under TYPE_CHECKING."""
+    path = tmp_path / "module.py"
+    path.write_text(
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from epollwsgi.process.worker import Worker\n"
+        "def f():\n    import epollwsgi.cli\n    from epollwsgi.config import values as v\n"
+    )
+    found = {layer_of_import(*pair) for pair in imports(path)}
+    assert found == {
+        None,
+        ("process/worker", LAYER_OF["process/worker"]),
+        ("cli", LAYER_OF["cli"]),
+        ("config/values", 1),
+    }
