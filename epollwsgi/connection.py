@@ -235,7 +235,11 @@ class Connection(Dispatch):
             self.loop.set_deadline(self, self.loop.now + self.service.header_timeout_s)
         if scanner.feed(data):
             self._scanner = None
-            self._on_head(bytes(scanner.data).removeprefix(b"\r\n"))
+            head = bytes(scanner.data).removeprefix(b"\r\n")
+            try:
+                self._on_head(head)
+            except HTTPError as error:
+                self._refuse(error, head)
         elif not scanner.has_begun and self._ending:
             self.close()
 

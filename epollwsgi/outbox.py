@@ -83,6 +83,9 @@ class Outbox:
         try:
             if spool is None:
                 spool = self._spool = OutputSpool(self._rules.directory, self._rules.quota)
+            while self._memory:  # what waits in memory goes first, and frees it: a slow reader costs next to nothing
+                spool.append(self._memory[0])
+                self._memory_size -= len(self._memory.popleft())
             spool.append(content)
         except SpoolFull:
             return self._append_alone(content)

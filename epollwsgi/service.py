@@ -71,6 +71,7 @@ class Service:
         self.leader = None if application is None else Leader(self.loop, application)
         self.static = open_static(settings, application, error_log)
         self.fresh: dict[str, bytes] = self.static.fresh if self.static is not None else {}
+        self.loop.on_second.append(lambda now, common: error_log.on_tick())
         if self.static is not None:
             self.loop.on_second.append(self.static.on_tick)
             self.static.on_tick(self.loop.now, self.loop.common)

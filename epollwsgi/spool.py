@@ -128,7 +128,7 @@ class OutputSpool:
         """Bytes not sent yet."""
         return self.end - self.start
 
-    def append(self, content: bytes) -> None:
+    def append(self, content: bytes | memoryview) -> None:
         """Raises SpoolFull (503) when the quota or the disk is full."""
         if self.start == self.end and self.end:
             os.ftruncate(self.fd, 0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import IntEnum
-from types import TracebackType
+from types import GeneratorType, TracebackType
 from typing import Any, Protocol
 
 from epollwsgi.errors import ResponseInvalid
@@ -208,7 +208,9 @@ class Exchange:
                 self._send_whole(content)  # all that was announced
                 if self._framing is EMPTY:
                     return
-                if not is_quick:
+                # What is left of a quick route's iterable is its end and close(); code of the application's own may follow
+                # the last item of a generator, so that its output does not wait.
+                if not is_quick or type(result) is GeneratorType:
                     sink.flush()
             else:
                 sink.flush()

@@ -183,7 +183,7 @@ class StaticHandler:
                 return Reply(200, file.head)
             if file.content is None:
                 return Reply(200, file.head, b"", file.file, 0, file.size)
-            if self._keeps:
+            if self._keeps and path not in self.fresh:
                 self._keep_fresh(path, file.head, file.content)
             return Reply(200, file.head, file.content)
         return self._answer_conditional(method, file, fields)

@@ -36,6 +36,10 @@ def test_fresh_holds_whole_responses_of_plain_gets(alone: Ticking) -> None:
         reply = alone.get(path)
         assert fresh[path] == reply.head + COMMON + b"\r\n" + reply.body
     assert set(fresh) == {"/a.txt", "/", "/%61.txt", "/empty"}
+    kept, size = fresh["/a.txt"], alone.handler._fresh_size
+    alone.get("/a.txt")  # as for a request of HTTP/1.0, which needs a head of its own
+    assert fresh["/a.txt"] is kept
+    assert alone.handler._fresh_size == size
     alone.tick()
     assert fresh == {}
     assert alone.handler.fresh is fresh  # the connection may keep the dict
@@ -96,9 +100,10 @@ def test_what_clients_can_fill_is_bounded(tmp_path: Path) -> None:
     assert len(inner._absent) <= MEMO_COUNT
     assert handler.content("/a.txt") == b"a"  # all the same
     handler.tick()
-    for number in range(300):
-        assert len(handler.content("/." * number + "/big.txt")) == 60_000
-    assert len(inner.fresh) < 300
+    handler.get("/." * 200 + "/big.txt")
+    spelt = [f"/{'/' * (number % 100)}{'./' * (number // 100)}big.txt" for number in range(400)]
+    assert all(len(handler.content(path)) == 60_000 for path in spelt)
+    assert 200 < len(inner.fresh) < len(spelt)
     assert sum(len(path) + len(response) for path, response in inner.fresh.items()) <= 17 * 1024 * 1024
     assert not any(len(path) > 300 for path in (*inner._found, *inner.fresh))
     assert len(inner._cache.memory) == 2  # two files, however they are spelt
