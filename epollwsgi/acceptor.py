@@ -20,6 +20,8 @@ PAUSE_S = 0.1
 FIRST_REQUEST_S = 5.0
 # Idle connections closed at once when room is needed.
 EVICTED = 16
+# A connection that was just opened, or answered, is not idle yet: its next request may be under way.
+SURELY_IDLE_S = 0.5
 LOG_INTERVAL_S = 60.0
 SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
@@ -130,13 +132,12 @@ class Acceptor:
             self._service.error_log.warning(message)
 
 
-def close_idle(service: Service, limit: int) -> int:
-    """Close those connections that have been idle longest, at most `limit`; how many were closed."""
-    idle = [connection for connection in service.connections if connection.is_idle]
-    idle.sort(key=lambda connection: connection.deadline)
-    for connection in idle[:limit]:
-        connection.close()
-    return len(idle[:limit])
+def close_idle(service: Service, limit: int, idle_s: float = SURELY_IDLE_S) -> int:
+    """Close connections that have been idle for `idle_s`, longest first, at most `limit`; how many were closed."""
+    since = service.loop.now + service.keepalive_s - idle_s
+    idle = [one for one in service.connections if one.is_idle and one.deadline <= since]
+    idle.sort(key=lambda one: one.deadline)
+    return sum(one.close_if_idle() for one in idle[:limit])
 
 
 def is_wildcard(host: str) -> bool:

@@ -54,7 +54,7 @@ class Connection(Dispatch):
     __slots__ = ("_body", "_buffer", "_end_mask", "_ending", "_memory", "_scanner", "_template")
 
     def __init__(self, service: Service, sock: socket.socket, peer: tuple[str, str], template: Environ) -> None:
-        """peer: address and port, both '' over a unix socket. template: environ as all requests of its socket have it."""
+        """peer: address and port, both '' over a unix socket. template: environ as all its requests have it."""
         super().__init__(service, sock, peer)
         self._template = template
         self._memory: SectionMemory | None = None
@@ -69,7 +69,15 @@ class Connection(Dispatch):
         """Nothing of a request has arrived, and nothing waits to be sent."""
         return self.state is HEAD and self._scanner is None and not self._buffer and not self.out
 
-    # --- what the loop calls --------------------------------------------------------------------------------------
+    def close_if_idle(self) -> bool:
+        """Close unless a request has come meanwhile; True if it was closed."""
+        self.on_event(PLAIN_EVENTS)
+        if not self.is_idle:
+            return False
+        self.close()
+        return True
+
+    # --- what the loop calls ----------------------------------------------------------------------------------------
 
     def on_event(self, mask: int) -> None:
         """epoll reported `mask`."""
@@ -153,6 +161,8 @@ class Connection(Dispatch):
         elif state is SEND:
             service.error_log.debug(f"{self.name} took too little in send_timeout = {service.send_timeout_s:g} s")
             self.reset()
+        elif state is HEAD:
+            self.linger()
         else:
             self.close()
 
@@ -167,7 +177,7 @@ class Connection(Dispatch):
         self._buffer = self.out = b""
         self._memory = self._body = self._scanner = None
 
-    # --- heads ----------------------------------------------------------------------------------------------------------
+    # --- heads ------------------------------------------------------------------------------------------------------
 
     def _on_head(self, data: bytes) -> None:
         """Answer the request at the start of data; the rest goes into the buffer. The hot path. Raises HTTPError."""
@@ -285,7 +295,7 @@ class Connection(Dispatch):
         else:
             self.read_again()
 
-    # --- bodies ---------------------------------------------------------------------------------------------------------
+    # --- bodies -----------------------------------------------------------------------------------------------------
 
     def _begin_body(self, request: RequestLine, environ: Environ, keep: bool, roles: int) -> None:
         """Collect the content before anybody is called. Raises HTTPError."""

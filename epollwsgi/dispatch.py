@@ -96,11 +96,11 @@ class Dispatch(Output):
 
     def refuse(self, error: HTTPError, method: str) -> None:
         """One response that says no more than the status, then a lingering close. Logged, never echoed."""
-        self.service.error_log.limited(f"refused {error.status}", f"{self.name} refused with {error.status}: {error}")
+        self.service.log_limited(f"refused {error.status}", f"{self.name} refused with {error.status}: {error}")
         page = r.build_error(error.status, method)
         self.respond(r.insert_fields(page, self.loop.common + r.CLOSE), False)
 
-    # --- access log -----------------------------------------------------------------------------------------------------
+    # --- access log -------------------------------------------------------------------------------------------------
 
     def log_access(self, environ: Environ, status: int, size: int) -> None:
         """One response of the application is done; size: bytes of content."""
@@ -126,7 +126,7 @@ class Dispatch(Output):
     def log_breach(self, message: str, error: BaseException | None) -> None:
         """The application did something wrong."""
         if error is None:
-            self.service.error_log.limited("application", f"{self.name}: {message}", "warning")
+            self.service.log_limited("application", f"{self.name}: {message}", "warning")
         else:
             self.service.error_log.exception(message)
 

@@ -11,7 +11,7 @@ class EpollwsgiError(Exception):
     """The root of all errors raised by epollwsgi itself."""
 
 
-# --- errors that end the start of a server ------------------------------------------------------------------------
+# --- errors that end the start of a server --------------------------------------------------------------------------
 
 
 class StartError(EpollwsgiError):

@@ -1,7 +1,7 @@
 """Who runs the application, and where: the one function through which every application call goes.
 
-Today the call is made on the loop's own thread. What is learned already is which routes are quick: only before those may
-batched output wait (DESIGN.md 2, output batching). Called by `connection`.
+Today the call is made on the loop's own thread. What is learned already is which routes are quick: only before those
+may batched output wait (DESIGN.md 2, output batching). Called by `dispatch`.
 """
 
 from __future__ import annotations

@@ -210,11 +210,15 @@ class ErrorLog:
         else:
             count[2] += 1
 
-    def on_tick(self) -> None:
-        """Called about once a second: reports what was held back more than a second ago, and forgets quiet kinds."""
+    def on_tick(self) -> bool:
+        """Called about once a second: reports what was held back more than a second ago, and forgets quiet kinds.
+
+        True while there are kinds left, so that it must be called again.
+        """
         now = self._clock()
         for kind in [kind for kind, count in self._kinds.items() if now - count[0] >= 1.0]:
             self._report_kind(kind, self._kinds.pop(kind))
+        return bool(self._kinds)
 
     def report_held_back(self) -> None:
         """Called before the process ends: reports all that was held back."""

@@ -1,10 +1,10 @@
 """The event loop of a worker: epoll, deadlines, batched output, closing. One turn has one work list.
 
-    poll -> events -> ready connections -> batched output -> deadlines -> closing -> accepts
+    poll -> events -> ready connections -> deadlines -> batched output -> closing -> accepts
 
 Connections are registered once, edge-triggered, for reading and writing; whoever stops before EAGAIN puts itself on the
-`ready` list, and poll does not wait while that is not empty. Only the loop closes, at the end of a turn, and accepts come
-last, so that a descriptor is never used again within a turn. See epoll(7).
+`ready` list, and poll does not wait while that is not empty. Only the loop closes, at the end of a turn, and accepts
+come last, so that a descriptor is never used again within a turn. See epoll(7).
 
 Knows no HTTP: what it drives is a `Handler` (an acceptor, the wake-up) or a `Client` (a connection).
 """
@@ -79,7 +79,7 @@ class Acceptor(Handler, Protocol):
 
 
 class Loop:
-    """One epoll and what waits for it. Times are in seconds of the loop's clock (`now`), which does not count stalls."""
+    """One epoll and what waits for it. Times are seconds of the loop's clock (`now`), which does not count stalls."""
 
     def __init__(self, server_field: bytes = b"") -> None:
         self.epoll = select.epoll()
@@ -106,7 +106,7 @@ class Loop:
         self.epoll.register(self._wake, IN)
         self._begin_second()
 
-    # --- what others ask of it ------------------------------------------------------------------------------------
+    # --- what others ask of it --------------------------------------------------------------------------------------
 
     def add_client(self, client: Client) -> None:
         """Raises OSError where epoll refuses."""
@@ -158,7 +158,7 @@ class Loop:
         """The eventfd; writing 8 bytes to it ends a poll that sleeps."""
         return self._wake
 
-    # --- the turn -----------------------------------------------------------------------------------------------------
+    # --- the turn ---------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Turn after turn until `running` is false."""
@@ -192,10 +192,10 @@ class Loop:
             self.ready = []
             for client in ready:
                 client.on_ready()
-        if self.batch:
-            self.flush()
         if self.now >= self._due_at:
             self._expire()
+        if self.batch:
+            self.flush()
         if self.closing:
             self._close()
         if self.accepting:
@@ -229,7 +229,7 @@ class Loop:
         self.epoll.close()
         os.close(self._wake)
 
-    # --- its parts ----------------------------------------------------------------------------------------------------
+    # --- its parts --------------------------------------------------------------------------------------------------
 
     def _poll_logging(self, wake_at: float) -> list[tuple[int, int]]:
         """poll while log lines wait: they are written as soon as nothing happens for a moment."""

@@ -97,7 +97,7 @@ class Output:
             self.is_listed = True
             self.loop.ready.append(self)  # type: ignore[arg-type]  # every Output is a Connection
 
-    # --- whole responses ------------------------------------------------------------------------------------------
+    # --- whole responses --------------------------------------------------------------------------------------------
 
     def respond(self, response: bytes, keep: bool) -> None:
         """A whole response; it waits for the end of the turn."""
@@ -197,7 +197,7 @@ class Output:
         else:
             self.send_waiting()
 
-    # --- what waits ---------------------------------------------------------------------------------------------------
+    # --- what waits -------------------------------------------------------------------------------------------------
 
     def on_flushed(self, sent: int) -> None:
         """The loop has sent the first `sent` bytes of `out`."""
@@ -250,16 +250,16 @@ class Output:
         """A response is with its client (or its kernel): the next request, or the end."""
         self.outbox = None
         if not self.keep:
-            self._linger()
+            self.linger()
             return
         self.state = HEAD
         self.is_plain = True
         self.deadline = self.loop.now + self.service.keepalive_s
         self.list_ready()  # a request may have come meanwhile
 
-    # --- the end --------------------------------------------------------------------------------------------------------
+    # --- the end ----------------------------------------------------------------------------------------------------
 
-    def _linger(self) -> None:
+    def linger(self) -> None:
         """Close this side, and read what the peer still sends for a while. RFC 9112 section 9.6."""
         self.is_plain = False
         if self.saw_end:

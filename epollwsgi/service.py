@@ -1,7 +1,7 @@
 """What all connections of a worker share: settings made ready for the hot path, the parser, who answers, the logs.
 
-`process.worker` builds one; `connection` and `acceptor` read it. What changes while it runs is listed here with its owner,
-which today is always the thread that leads the loop: `connections`, `keeps`, the parser's memories, `quota.used`.
+`process.worker` builds one; `connection` and `acceptor` read it. What changes while it runs is listed here with its
+owner, which today is always the thread that leads the loop: `connections`, `keeps`, the parser's memories, `quota.used`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from itertools import chain, count, repeat
 from operator import add
@@ -43,7 +43,7 @@ class Idler(Protocol):
 
     @property
     def is_idle(self) -> bool: ...
-    def close(self) -> None: ...
+    def close_if_idle(self) -> bool: ...
 
 
 class Service:
@@ -58,6 +58,7 @@ class Service:
     ) -> None:
         self.error_log = error_log
         self.access_log = access_log
+        self._reports_later = False
         self.loop = Loop(b"" if settings.no_server_header else f"Server: {SERVER_SOFTWARE}\r\n".encode("ascii"))
         self.loop.log = access_log
         self.parser = HeadParser(
@@ -69,9 +70,8 @@ class Service:
         self.request_lines = self.parser.request_lines
         self.head_limit = self.parser.limits.head - 4
         self.leader = None if application is None else Leader(self.loop, application)
-        self.static = open_static(settings, application, error_log)
+        self.static = open_static(settings, application, self.log_limited)
         self.fresh: dict[str, bytes] = self.static.fresh if self.static is not None else {}
-        self.loop.on_second.append(lambda now, common: error_log.on_tick())
         if self.static is not None:
             self.loop.on_second.append(self.static.on_tick)
             self.static.on_tick(self.loop.now, self.loop.common)
@@ -140,12 +140,24 @@ class Service:
             self._templates[local] = template
         return template
 
+    def log_limited(self, kind: str, message: str, level: str = "info") -> None:
+        """A line that clients can cause, at a bounded rate; what was held back is counted a little later."""
+        self.error_log.limited(kind, message, level)
+        if not self._reports_later:
+            self._reports_later = True
+            self.loop.call_later(1.0, self._report_held_back)
+
+    def _report_held_back(self) -> None:
+        self._reports_later = self.error_log.on_tick()
+        if self._reports_later:
+            self.loop.call_later(1.0, self._report_held_back)
+
     def _on_dropped(self, name: str) -> None:
         """A field was dropped; said once for each name, of at most a hundred names, because clients choose them."""
         if name not in self._dropped and len(self._dropped) < 100:
             self._dropped.add(name)
             self.error_log.info(
-                f"field {name[:80]!r} was dropped: its name holds an underscore (header_map = dangerous lets it through)"
+                f"field {name[:80]!r} was dropped for the underscore in its name (header_map = dangerous lets it through)"
             )
 
 
@@ -165,7 +177,9 @@ def head_limits(settings: Settings) -> Limits:
     )
 
 
-def open_static(settings: Settings, application: Application | None, error_log: ErrorLog) -> StaticHandler | None:
+def open_static(
+    settings: Settings, application: Application | None, log: Callable[[str, str, str], None]
+) -> StaticHandler | None:
     """The handler of all static mounts; None if there are none."""
     if not settings.static:
         return None
@@ -173,7 +187,7 @@ def open_static(settings: Settings, application: Application | None, error_log: 
         settings.static,
         alone=application is None,
         revalidate=settings.revalidate,
-        log=lambda message: error_log.limited("static", message, "warning"),
+        log=lambda message: log("static", message, "warning"),
     )
 
 

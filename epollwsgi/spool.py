@@ -113,7 +113,7 @@ class BodySpool:
 
 
 class OutputSpool:
-    """Output waiting for its client, in an unlinked file that `os.sendfile` reads from; begins anew when it is empty."""
+    """Output waiting for its client, in an unlinked file that os.sendfile reads from; begins anew when it is empty."""
 
     __slots__ = ("__weakref__", "_held", "end", "fd", "start")
 

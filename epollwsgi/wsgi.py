@@ -130,7 +130,7 @@ class Exchange:
     _was_cut = False
     """content beyond Content-Length was reported"""
 
-    # --- what the application calls -------------------------------------------------------------------------------
+    # --- what the application calls ---------------------------------------------------------------------------------
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
@@ -208,8 +208,8 @@ class Exchange:
                 self._send_whole(content)  # all that was announced
                 if self._framing is EMPTY:
                     return
-                # What is left of a quick route's iterable is its end and close(); code of the application's own may follow
-                # the last item of a generator, so that its output does not wait.
+                # What is left of a quick route's iterable is its end and close(); but code of the application's own may
+                # follow the last item of a generator, so that what it gave does not wait.
                 if not is_quick or type(result) is GeneratorType:
                     sink.flush()
             else:
@@ -221,7 +221,7 @@ class Exchange:
             self._end()
 
     def _fail(self, error: BaseException) -> None:
-        """The application raised: a short 500 page if nothing was sent, else the connection ends without a last chunk."""
+        """The application raised: a 500 page if nothing was sent, else the connection ends without a last chunk."""
         sink = self.sink
         sink.log_breach("the application failed", error)
         if self._framing is UNKNOWN:
@@ -233,7 +233,7 @@ class Exchange:
         elif not self._done:
             sink.abort(reset=self._framing is CLOSE)
 
-    # --- framing -------------------------------------------------------------------------------------------------------
+    # --- framing ----------------------------------------------------------------------------------------------------
 
     def _is_empty(self, head: r.ResponseHead) -> bool:
         return r.has_no_content(self.environ["REQUEST_METHOD"], head.status)

@@ -108,6 +108,20 @@ class Client:
         self.send(data)
         return self.read_response(method or data.lstrip(b"\r\n").split(b" ", 1)[0].decode("latin-1"))
 
+    def skip_response(self) -> int:
+        """Read a response with Content-Length and forget its content; the size of that. For large ones."""
+        while (found := parse_head(self.buffer)) is None:
+            assert self.receive(), f"the connection ended: {self.buffer[:200]!r}"
+        response, head_size = found
+        size = int(response["Content-Length"])
+        left = size - (len(self.buffer) - head_size)
+        self.buffer = self.buffer[head_size + size :]
+        while left > 0:
+            data = self.sock.recv(min(left, 1 << 20))
+            assert data, f"the connection ended {left} bytes before the content did"
+            left -= len(data)
+        return size
+
     def read_to_end(self) -> bytes:
         """All that comes until the server ends the connection."""
         while self.receive():

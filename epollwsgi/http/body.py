@@ -1,6 +1,6 @@
 """Content of requests: the two framings of RFC 9112 section 6, decoded strictly. WIRE.md section 2.
 
-A decoder is fed what arrives and hands content on to `out`; it knows no socket and keeps no content. `connection` calls it.
+A decoder is fed what arrives and hands content on to `out`; it knows no socket and keeps no content. `body` calls it.
 
     LengthDecoder    counts down
     ChunkedDecoder   SIZE -> DATA -> END -> SIZE ... -> TRAILER -> done

@@ -141,7 +141,7 @@ class FieldLines(dict[bytes, tuple[str, str]]):
 
 
 def merge_fields(items: list[tuple[str, str]], environ: Environ) -> None:
-    """Set environ to the fields of a section with repeated or dropped names: values joined in order. RFC 9110 section 5.2.
+    """Set environ to the fields of a section with repeated or dropped names, values joined. RFC 9110 section 5.2.
 
     Cookie is joined with "; " (RFC 6265 section 5.4, RFC 9113 section 8.2.3).  Raises BadField, BadHost, BadFraming.
     """

@@ -13,7 +13,7 @@ import re
 TCHAR = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 TOKEN = re.compile(TCHAR + rb"++")
 
-# field-line = field-name ":" OWS field-value OWS; field-value without CTL but HTAB. RFC 9112 section 5, 9110 section 5.5.
+# field-line = field-name ":" OWS field-value OWS; no CTL but HTAB. RFC 9112 section 5, RFC 9110 section 5.5.
 # The value is captured with its white space. A line that begins with white space is obs-fold: its name is no token.
 FIELD_LINE = re.compile(rb"(" + TCHAR + rb"++):([\t\x20-\x7e\x80-\xff]*+)")
 

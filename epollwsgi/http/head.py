@@ -3,8 +3,8 @@
 Knows the grammar, the limits and the names of WSGI; no socket and no clock. `connection` calls it: a head that arrived
 whole goes straight to `HeadParser`; one that arrives in pieces is watched by a `HeadScanner` first.
 
-A section of field lines is walked in C (`dict.update(map(...))`), see `fields`; request lines that repeat are remembered
-too, without their query.
+A section of field lines is walked in C (`dict.update(map(...))`), see `fields`; request lines that repeat are
+remembered too, without their query.
 """
 
 from __future__ import annotations
@@ -58,12 +58,15 @@ class RequestLine(NamedTuple):
     """HTTP/1.1 with a path below the script name, Host as in its field"""
 
 
+DEFAULT_LIMITS = Limits()
+
+
 class HeadParser:
     """Parses whole heads; one per worker, used by whoever leads its loop."""
 
     def __init__(
         self,
-        limits: Limits = Limits(),
+        limits: Limits = DEFAULT_LIMITS,
         *,
         header_map: str = "drop",
         script_name: str = "",
@@ -159,7 +162,7 @@ class HeadParser:
 
 
 def parse_request_line(line: bytes, script_name: str = "") -> RequestLine:
-    """The request line by the grammar, nothing remembered. Raises as HeadParser.parse_request_line. RFC 9112 section 3."""
+    """The request line by the grammar. Raises as HeadParser.parse_request_line does. RFC 9112 section 3."""
     match = grammar.REQUEST_LINE.fullmatch(line)
     if match is None:
         raise BadRequestLine("not a request line", seen=line[:80].decode("latin-1"))

@@ -27,7 +27,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 CLOSE = b"Connection: close\r\n"
 KEEP_ALIVE = b"Connection: keep-alive\r\n"
 
-# Statuses that carry no content whatever the method; of these only 304 may carry Content-Length. RFC 9110 section 6.4.1.
+# Statuses without content whatever the method; of these only 304 may carry Content-Length. RFC 9110 section 6.4.1.
 NO_CONTENT = frozenset((*range(100, 200), 204, 304))
 
 
@@ -61,7 +61,7 @@ def build_chunk(content: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(content), content)
 
 
-# --- fields given by an application -----------------------------------------------------------------------------------
+# --- fields given by an application ---------------------------------------------------------------------------------
 
 # Roles of a field that decide framing or stand for one that the server would add; or-ed together.
 LENGTH, DATE, SERVER, CONNECTION_CLOSE, HOP_BY_HOP, UPGRADE = (1 << bit for bit in range(6))

@@ -230,7 +230,7 @@ class StaticHandler:
             reply.body = file.content[offset : offset + count]
         return reply
 
-    # --- what is not a file ---------------------------------------------------------------------------------------
+    # --- what is not a file -----------------------------------------------------------------------------------------
 
     def _answer_other_method(self, method: str, path: str) -> Reply:
         """A site alone answers OPTIONS for any path, and no other method. STATIC.md section 2."""
@@ -271,7 +271,7 @@ class StaticHandler:
                 return page
         return None
 
-    # --- from a path to a file ------------------------------------------------------------------------------------
+    # --- from a path to a file --------------------------------------------------------------------------------------
 
     def _find_path(self, path: str) -> Found:
         """What a raw path leads to, remembered until the next tick. Raises Busy."""

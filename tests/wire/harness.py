@@ -11,8 +11,8 @@ from typing import Any
 
 from epollwsgi.errors import BodyCut, ContentTooLarge, HTTPError
 from epollwsgi.http import head as h
-from epollwsgi.http.fields import Limits
 from epollwsgi.http.body import ChunkedDecoder, Decoder, LengthDecoder
+from epollwsgi.http.fields import Limits
 from tests.wire.rows import Settings
 
 DEFAULT_BODY_LIMIT = 1 << 30
