@@ -231,9 +231,10 @@ class Connection(Dispatch):
         """All keys that do not depend on a request. WIRE.md section 4."""
         environ = self._template.copy()
         if environ:  # a site alone needs none
+            environ["epollwsgi.client_gone"] = self.is_client_gone
             environ["epollwsgi.peer"] = self.peer
             environ["REMOTE_ADDR"] = self.peer[0]
-            if self.peer[1]:
+            if not self.is_unix:
                 environ["REMOTE_PORT"] = self.peer[1]
         return environ
 

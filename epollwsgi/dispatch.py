@@ -42,34 +42,36 @@ class Dispatch(Output):
     def dispatch(self, request: RequestLine, environ: Environ, keep: bool, content: BinaryIO | None) -> None:
         """A whole request: a file, or the application. content: None where there is none."""
         service = self.service
-        method, target, path, path_info, query, protocol, _, is_plain = request
         if self.is_logged:
             self._started_at = monotonic()
-        static = service.static
-        if static is not None and path != "*":
-            reply = static.answer(method, path, query, environ)
+        path = request.path
+        if service.static is not None and path != "*":
+            reply = service.static.answer(request.method, path, request.query, environ)
             if reply is not None:
                 self._send_reply(request, environ, reply, keep)
                 return
         leader = service.leader
-        if leader is None or path_info is None or path == "*":
-            self._answer_itself(request, environ, keep)
-            return
-        environ["REQUEST_METHOD"] = method
-        environ["PATH_INFO"] = path_info
-        environ["QUERY_STRING"] = query
-        environ["RAW_URI"] = environ["REQUEST_URI"] = target
-        if not is_plain:
-            environ["SERVER_PROTOCOL"] = protocol
-        if not self.peer[0]:
+        if leader is None or not request.is_plain or self.is_unix:
+            if leader is None or request.path_info is None or path == "*":
+                self._answer_itself(request, environ, keep)
+                return
+            self._set_unusual(request, environ)
+        method = environ["REQUEST_METHOD"] = request.method
+        environ["PATH_INFO"] = request.path_info
+        environ["QUERY_STRING"] = request.query
+        environ["RAW_URI"] = environ["REQUEST_URI"] = request.target
+        environ["wsgi.input"] = BytesIO() if content is None else content
+        environ["epollwsgi.request_id"] = next(service.request_ids)
+        self.state = APP
+        leader.call(self, environ, path, keep, keep and method != "HEAD" and request.is_plain)
+
+    def _set_unusual(self, request: RequestLine, environ: Environ) -> None:
+        """What differs where the request is not plain, or came over a unix socket. WIRE.md section 4."""
+        environ["SERVER_PROTOCOL"] = request.protocol
+        if self.is_unix:
             name, port = parse_host(environ.get("HTTP_HOST", "").encode("latin-1"))
             environ["SERVER_NAME"] = name or "localhost"
             environ["SERVER_PORT"] = port or "80"
-        environ["wsgi.input"] = BytesIO() if content is None else content
-        environ["epollwsgi.client_gone"] = self.is_client_gone
-        environ["epollwsgi.request_id"] = next(service.request_ids)
-        self.state = APP
-        leader.call(self, environ, path, keep, is_plain and keep and method != "HEAD")
 
     def _send_reply(self, request: RequestLine, fields: Environ, reply: Reply, keep: bool) -> None:
         """A file, or what there is to say of it."""

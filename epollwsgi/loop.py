@@ -94,6 +94,7 @@ class Loop:
         self.log: Buffered | None = None  # written when nothing else happens, and once a second
         self.on_second: list[Callable[[float, bytes], None]] = []
         self.now = monotonic()
+        self.clock = self.now  # monotonic, as late as anybody has looked at it
         self.running = False
         self.common = b""  # the Date and Server field lines of this second
         self._server_field = server_field
@@ -177,7 +178,8 @@ class Loop:
             events = self.epoll.poll(None, EVENTS_PER_TURN)
         else:
             events = self.epoll.poll(max(0.0, wake_at + self._stalled - monotonic()), EVENTS_PER_TURN)
-        now = self.now = monotonic() - self._stalled
+        self.clock = monotonic()
+        now = self.now = self.clock - self._stalled
         if now >= self._second_at or now >= wake_at:
             self._on_time(now, wake_at)
         handlers = self.handlers

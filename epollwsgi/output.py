@@ -51,7 +51,8 @@ class Output:
     """See the module. `gone`: the client is known not to listen any more."""
 
     __slots__ = (
-        "deadline", "fd", "gone", "is_aborted", "is_listed", "is_logged", "is_plain", "keep", "loop", "out", "outbox",
+        "deadline", "fd", "gone", "is_aborted", "is_listed", "is_logged", "is_plain",
+        "is_unix", "keep", "loop", "out", "outbox",
         "peer", "saw_end", "service", "slot", "sock", "state", "unread", "waiting_at_last",
     )  # fmt: skip
 
@@ -61,6 +62,7 @@ class Output:
         self.sock = sock
         self.fd = sock.fileno()
         self.peer = peer
+        self.is_unix = not peer[1]
         self.state = HEAD
         self.out = b""
         self.outbox: Outbox | None = None

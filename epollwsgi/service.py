@@ -1,7 +1,7 @@
 """What all connections of a worker share: settings made ready for the hot path, the parser, who answers, the logs.
 
 `process.worker` builds one; `connection` and `acceptor` read it. What changes while it runs is listed here with its
-owner, which today is always the thread that leads the loop: `connections`, `keeps`, the parser's memories, `quota.used`.
+owner, today always the thread that leads the loop: `connections`, `keeps`, the memories of the parser, `quota.used`.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Service:
         if name not in self._dropped and len(self._dropped) < 100:
             self._dropped.add(name)
             self.error_log.info(
-                f"field {name[:80]!r} was dropped for the underscore in its name (header_map = dangerous lets it through)"
+                f"field {name[:80]!r} was dropped: an underscore is in its name (header_map = dangerous lets it through)"
             )
 
 

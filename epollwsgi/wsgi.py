@@ -271,15 +271,15 @@ class Exchange:
     def _send_whole(self, content: bytes) -> None:
         """A response whose content is complete."""
         size = len(content)
-        if self.plain and self._head is not None and size <= ONE_PIECE_SIZE and type(content) is bytes:
-            status, _, _, length, simple, _ = self._head
-            if length == size and simple:  # the common case, flat
+        head = self._head
+        if self.plain and head is not None and head.length == size and head.simple and type(content) is bytes:
+            if size <= ONE_PIECE_SIZE:  # the common case, flat
                 self._framing = LENGTH
                 self._done = True
                 sink = self.sink
-                sink.respond(b"".join((simple, sink.loop.common, b"\r\n", content)), True)
+                sink.respond(b"".join((head.simple, sink.loop.common, b"\r\n", content)), True)
                 if sink.is_logged:
-                    sink.log_access(self.environ, status, size)
+                    sink.log_access(self.environ, head.status, size)
                 return
         head = self._check(content)
         if self._is_empty(head):

@@ -10,7 +10,7 @@ remembered too, without their query.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 from urllib.parse import unquote_to_bytes
 
 from epollwsgi.errors import (
@@ -40,7 +40,8 @@ from epollwsgi.http.fields import (
 CHUNKED = -1
 
 
-class RequestLine(NamedTuple):
+@dataclass(slots=True)
+class RequestLine:
     """A request line that passed. RFC 9112 section 3."""
 
     method: str
@@ -56,6 +57,19 @@ class RequestLine(NamedTuple):
     """host and port of an absolute target"""
     is_plain: bool
     """HTTP/1.1 with a path below the script name, Host as in its field"""
+
+    def with_query(self, query: str) -> RequestLine:
+        """The same with another query; target is its path and query."""
+        new = RequestLine.__new__(RequestLine)  # half the time of RequestLine(...): most requests are made here
+        new.method = self.method
+        new.target = f"{self.path}?{query}"
+        new.path = self.path
+        new.path_info = self.path_info
+        new.query = query
+        new.protocol = self.protocol
+        new.authority = self.authority
+        new.is_plain = self.is_plain
+        return new
 
 
 DEFAULT_LIMITS = Limits()
@@ -97,18 +111,14 @@ class HeadParser:
             bare = start + space + version
             known = self.request_lines.get(bare)
             if known is not None and space and grammar.QUERY.fullmatch(query):
-                method, target, path, path_info, _, protocol, authority, is_plain = known
-                text = query.decode("ascii")
-                # What RequestLine(...) does, without its keyword handling.
-                items = (method, f"{target}?{text}", path, path_info, text, protocol, authority, is_plain)
-                return tuple.__new__(RequestLine, items)
+                return known.with_query(query.decode("ascii"))
         else:
             bare = line
         request = parse_request_line(line, self._script_name)
         if len(bare) <= REMEMBERED_LINE_SIZE and request.authority is None and request.path != "*":
             if len(self.request_lines) >= REMEMBERED_LINES:
                 self.request_lines.clear()
-            self.request_lines[bare] = request._replace(target=request.path, query="")
+            self.request_lines[bare] = replace(request, target=request.path, query="")
         return request
 
     def parse_fields(self, block: bytes, environ: Environ) -> int:

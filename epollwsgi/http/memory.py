@@ -1,8 +1,8 @@
 """What one connection remembers of its last field section, as HPACK does for HTTP/2.
 
 Clients repeat their fields: all of them, or all but the last few (a cookie, an id). A section that came twice gives a
-copy of the environ it came to; of one that only begins as before, the beginning is copied and the rest parsed. Strings
-only; what belongs to a request is set after the copy. `connection` owns one and forgets it when it idles.
+copy of the environ it came to; of one that only begins as before, the beginning is copied and the rest parsed. Nothing
+in it belongs to one request; that is set after the copy. `connection` owns one and forgets it when it idles.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Pure: who answers (`wsgi`, `static.handler`, `connection`) passes in what it kno
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -99,7 +100,8 @@ class Field(NamedTuple):
     length: int
 
 
-class ResponseHead(NamedTuple):
+@dataclass(slots=True)
+class ResponseHead:
     """What start_response was given, checked."""
 
     status: int
