@@ -35,7 +35,7 @@ from epollwsgi.http.head import (
 from epollwsgi.http.memory import SectionMemory
 from epollwsgi.loop import GONE, IN, OUT, RDHUP
 from epollwsgi.output import APP, BODY, CLOSED, HEAD, LINGER, SEND
-from epollwsgi.service import Service
+from epollwsgi.service import SITE_BODY_SIZE, Service
 from epollwsgi.spool import BodySpool
 
 HEAD_READ_SIZE = 16384
@@ -302,6 +302,9 @@ class Connection(Dispatch):
         """Collect the content before anybody is called. Raises HTTPError."""
         service = self.service
         length = body_length(request.protocol, environ.get("CONTENT_LENGTH"), environ.get("HTTP_TRANSFER_ENCODING"))
+        if service.leader is None and length > SITE_BODY_SIZE:
+            self.dispatch(request, environ, False, None)  # a site drops content: this much by closing
+            return
         decoder = make_decoder(length, service.body_limit, service.parser.limits)
         wants_continue = bool(roles & EXPECT) and expects_continue(request.protocol, environ["HTTP_EXPECT"])
         if not length:

@@ -157,7 +157,7 @@ class Service:
         if name not in self._dropped and len(self._dropped) < 100:
             self._dropped.add(name)
             self.error_log.info(
-                f"field {name[:80]!r} was dropped: an underscore is in its name (header_map = dangerous lets it through)"
+                f"field {name[:80]!r} was dropped: its name has an underscore (header_map = dangerous lets it through)"
             )
 
 

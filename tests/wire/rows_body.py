@@ -255,6 +255,7 @@ def rows_cut() -> list[Row]:
         cut(refused("cut: within the last chunk", chunked(b"3\r\nabc\r\n0\r\n"))),
         cut(refused("cut: before the last LF", chunked(b"3\r\nabc\r\n0\r\n\r"))),
         cut(refused("cut: within the trailers", chunked(b"3\r\nabc\r\n0\r\nA: b\r\n"))),
+        cut(refused("cut: the body of a HEAD", head(b"HEAD / HTTP/1.1", b"Host: h", b"Content-Length: 3"))),
         cut(refused("cut: a spooled body", post(b"Content-Length: 200000", body=b"x" * 199_999))),
         cut(
             Row(

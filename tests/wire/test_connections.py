@@ -197,6 +197,20 @@ def test_reading_pauses_while_requests_wait(shapes: Server) -> None:
             assert other.request(shape("list_one")).body == BODY
 
 
+def test_what_a_connection_remembers_lifts_no_limit(start_server: ServerFactory) -> None:
+    """A head that is too long is refused, though its field section has been seen before."""
+    server = start_server("tests.apps.echo:app", "--limit-request-head", "300", "--limit-request-line", "250")
+    fields = (b"User-Agent: x", b"Accept: " + b"a" * 100)
+    with Client(server.address) as client:
+        for _ in range(4):
+            assert client.request(get(*fields)).status == 200
+        assert client.request(get(*fields, target=b"/?" + b"x" * 200)).status == 431
+    with Client(server.address) as client:
+        for _ in range(4):
+            assert client.request(get(*fields)).status == 200
+        assert client.request(get(*fields, target=b"/?" + b"x" * 250)).status == 414
+
+
 # --- keep-alive ------------------------------------------------------------------------------------------------------
 
 KEPT = [

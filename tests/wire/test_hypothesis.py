@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from werkzeug.test import EnvironBuilder
 
 from epollwsgi.errors import HTTPError
 from epollwsgi.http.head import HeadParser, RequestLine
+from epollwsgi.http.memory import SectionMemory
 from tests.support import Client, Server, ServerFactory, try_exchange_many
 from tests.wire.harness import Stream
 from tests.wire.rows import get, words
@@ -125,6 +126,59 @@ def test_a_remembered_field_line_changes_nothing() -> None:
     wrong = [line for line in lines if decide_field(warm, line) != decide_field(HeadParser(), line)]
     assert not wrong, wrong[:10]
     assert any(isinstance(decide_field(warm, line), tuple) for line in lines)
+
+
+# Browsers repeat the first of these and change the last; now and then comes something that must not be remembered.
+COMMON_LINES = words(
+    r"Host:h User-Agent:x Accept:*/* Accept-Language:en Accept-Encoding:gzip Sec-Fetch-Mode:cors DNT:1"
+)
+OTHER_LINES = words(
+    r"Host:i Host: Accept:*/* Accept:text/x Cookie:a=1 Cookie:b=2 X:1 X:2 x:3 X_A:1 Proxy:p Connection:keep-alive"
+    r" Connection:close Content-Length:0 Content-Length:3 Content-Type:a Expect:100-continue If-None-Match:e Range:r"
+    r" Transfer-Encoding:chunked Accept Bad\x20Name:1 :x User-Agent:y"
+)
+
+
+@st.composite
+def sections(draw: st.DrawFn) -> list[bytes]:
+    """The lines of a field section: a part of the common ones, in order, and others behind or anywhere."""
+    lines = COMMON_LINES[: draw(st.integers(0, len(COMMON_LINES)))]
+    for other in draw(st.lists(st.sampled_from(OTHER_LINES), max_size=3)):
+        lines.insert(draw(st.sampled_from((len(lines), len(lines), draw(st.integers(0, len(lines)))))), other)
+    return lines
+
+
+def decide_section(parse: Callable[[], tuple[dict[str, Any], int]]) -> object:
+    try:
+        return parse()
+    except HTTPError as error:
+        return type(error)
+
+
+@settings(steady, max_examples=600)
+@given(st.lists(st.tuples(sections(), st.integers(1, 3)), min_size=1, max_size=6))
+def test_what_a_connection_remembers_changes_nothing(history: list[tuple[list[bytes], int]]) -> None:
+    """A section that came before, whole or in its beginning, comes to what careful parsing makes of it."""
+    parser, memory = HeadParser(), SectionMemory()
+    for lines, repeated in history:
+        head = b"\r\n".join((b"GET / HTTP/1.1", *lines)) + b"\r\n\r\n"
+        line_end, end = head.index(b"\r\n"), head.index(b"\r\n\r\n")
+
+        def parse_carefully(block: bytes = head[line_end + 2 : end]) -> tuple[dict[str, Any], int]:
+            environ: dict[str, Any] = {"template": 1}
+            return environ, HeadParser().parse_fields(block, environ)
+
+        def parse_by_memory(head: bytes = head, line_end: int = line_end, end: int = end) -> tuple[dict[str, Any], int]:
+            return memory.parse(head, line_end, end, parser, lambda: {"template": 1})
+
+        expected = decide_section(parse_carefully)
+        for _ in range(repeated):
+            if memory.environ is not None and head.startswith(memory.section, line_end):
+                assert (memory.environ, 0) == expected
+            found = decide_section(parse_by_memory)
+            assert found == expected
+            if isinstance(found, tuple):
+                found[0]["left behind"] = "by an application"
 
 
 @steady

@@ -1,0 +1,17 @@
+"""How many Python functions a hot request runs through: what a change of the hot path costs shows here first."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.benchmarks.calls import count_calls
+
+MOST_CALLS = 10
+REQUEST_COUNT = 300
+
+
+@pytest.mark.parametrize(("is_query_new", "more"), [(False, 0), (True, 2)], ids=["the same", "another query"])
+def test_python_calls_of_a_hot_get(is_query_new: bool, more: int) -> None:
+    """One connection, 13 fields; with many connections the calls of a turn are shared. A new query costs two more."""
+    count = count_calls(is_query_new, REQUEST_COUNT)
+    assert 5 < count.calls < MOST_CALLS + more + 0.2, count
