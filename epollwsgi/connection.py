@@ -353,7 +353,7 @@ class Connection(Dispatch):
                 return
             content = body.finish()
         except HTTPError as error:
-            self._refuse(error, f"{body.request.method} ".encode("ascii"))
+            self._refuse(error)
             return
         self._body = None
         self._buffer = rest
@@ -362,11 +362,13 @@ class Connection(Dispatch):
     def _refuse(self, error: HTTPError, data: bytes = b"") -> None:
         """One response that says no more than the status, then a lingering close. Logged, never echoed.
 
-        data: the head, or what of it came last; a HEAD gets no content.
+        data: the head, or what of it came last, while there is no body; a HEAD gets no content.
         """
-        if self._scanner is not None:
-            data = bytes(self._scanner.data)
-        method = "HEAD" if data.removeprefix(b"\r\n").startswith(b"HEAD ") else "GET"
+        if self._body is not None:
+            method = self._body.request.method
+        else:
+            data = data if self._scanner is None else bytes(self._scanner.data)
+            method = "HEAD" if data.removeprefix(b"\r\n").startswith(b"HEAD ") else "GET"
         self._scanner = self._body = None
         self._buffer = b""
         self.refuse(error, method)

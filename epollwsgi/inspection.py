@@ -33,17 +33,28 @@ def describe_candidates(module: ModuleType) -> str:
 def candidates(module: ModuleType) -> Iterator[str]:
     """Names of a module's attributes that look like WSGI applications or factories of one."""
     for name, value in list(vars(module).items()):
-        if name.startswith("_") or isinstance(value, ModuleType) or not callable(value):
+        if name.startswith("_") or isinstance(value, ModuleType):
             continue
-        home = getattr(value, "__module__", None)
-        if name in FACTORY_NAMES and not isinstance(value, type):
-            yield f"{name}()"
-        elif hasattr(value, "wsgi_app") and not isinstance(value, type):
-            yield name
-        elif (isinstance(value, type) or hasattr(value, "__code__")) and home != module.__name__:
-            continue  # imported from elsewhere
-        elif not isinstance(value, type) and required_count(value) == 2 and takes(value, 2):
-            yield name
+        try:
+            shape = shape_of(name, value, module.__name__)
+        except Exception:
+            continue  # a proxy, such as Flask's request: it stands for nothing now
+        if shape:
+            yield name + shape.removeprefix("application")
+
+
+def shape_of(name: str, value: object, home: str) -> str:
+    """`application`, `()` for a factory of one, or '' for anything else. Raises what looking at `value` raises."""
+    if not callable(value):
+        return ""
+    if name in FACTORY_NAMES and not isinstance(value, type):
+        return "()"
+    if hasattr(value, "wsgi_app") and not isinstance(value, type):
+        return "application"
+    if (isinstance(value, type) or hasattr(value, "__code__")) and getattr(value, "__module__", None) != home:
+        return ""  # imported from elsewhere
+    is_fit = not isinstance(value, type) and required_count(value) == 2 and takes(value, 2)
+    return "application" if is_fit else ""
 
 
 def required_count(function: Callable[..., Any]) -> int:

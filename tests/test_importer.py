@@ -234,7 +234,7 @@ def test_missing_attribute_names_the_candidates(write: Callable[[str], str]) -> 
         "site = Flaskish()\n"
         + WSGI.format("shop")
         + "def create_app(config=None):\n    return shop\n\ndef helper(one):\n    pass\n\n"
-        + "_hidden = shop\n"
+        + "_hidden = shop\nfrom flask import request, session  # proxies: to look at them raises now\n"
     )
     message = load_failing(f"{module}:ap", ApplicationNotFound)
     assert message == (

@@ -44,18 +44,23 @@ class SectionMemory:
             block = data[line_end + len(self._start) : end]
             roles = parser.parse_more(block, environ, self._start_lines)
             if roles >= 0:
-                self._remember(data, line_end, end, environ, roles)
+                self._remember(data, line_end, end, environ, roles, parser)
                 return environ, roles
         environ = new_environ()
         roles = parser.parse_fields(data[line_end + 2 : end], environ)
-        self._remember(data, line_end, end, environ, roles)
+        self._remember(data, line_end, end, environ, roles, parser)
         if not start_environ or not data.startswith(self._start, line_end):
             self._learn_start(data, line_end, end, parser, new_environ)
         return environ, roles
 
-    def _remember(self, data: bytes, line_end: int, end: int, environ: Environ, roles: int) -> None:
-        """The section, if its fields mean nothing to the server; its environ if it came before."""
-        if roles or end - line_end > SECTION_SIZE or "HTTP_HOST" not in environ:
+    def _remember(self, data: bytes, line_end: int, end: int, environ: Environ, roles: int, parser: HeadParser) -> None:
+        """The section, if its fields mean nothing to the server; its environ if it came before.
+
+        Only where no request line can be so long that the head would pass its limit.
+        """
+        size = end + 4 - line_end
+        limits = parser.limits
+        if roles or size > SECTION_SIZE or limits.line + size > limits.head or "HTTP_HOST" not in environ:
             return
         section = data[line_end : end + 4]
         if section != self.section:
