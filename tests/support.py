@@ -104,8 +104,12 @@ def raised_descriptor_limit(count: int) -> Iterator[None]:
 
 HTTP_ADDRESS = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[0-9.]+):(\d+)")
 UNIX_ADDRESS = re.compile(r"unix:([^\s,;)]+)")
-LIMIT_DESCRIPTORS = (
-    "import os, resource, sys; n = int(sys.argv[1]); resource.setrlimit(resource.RLIMIT_NOFILE, (n, n));"
+# Sets limits of setrlimit(2) for what it then becomes: NAME=VALUE, ...
+SET_LIMITS = (
+    "import os, resource, sys\n"
+    "for limit in sys.argv[1].split():\n"
+    "    name, _, value = limit.partition('=')\n"
+    "    resource.setrlimit(getattr(resource, 'RLIMIT_' + name), (int(value),) * 2)\n"
     "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
 )
 
@@ -230,7 +234,7 @@ class ServerFactory:
         bind: str | Sequence[str] = "127.0.0.1:0",
         cwd: str | Path | None = None,
         env: dict[str, str] | None = None,
-        descriptor_limit: int = 0,
+        limits: str = "",
         python: str = sys.executable,
         wait: bool = True,
     ) -> Server:
@@ -238,7 +242,7 @@ class ServerFactory:
 
         bind: one address or several; "unix" alone means a unix socket in the server's own directory.
         cwd: an empty directory unless given, so that the checkout's own pyproject.toml is not read.
-        descriptor_limit: RLIMIT_NOFILE of the process.  wait: False returns before the server is up.
+        limits: of setrlimit(2), as in "NOFILE=64".  wait: False returns before the server is up.
         """
         directory = self.directory / f"server{len(self.servers)}"
         directory.mkdir()
@@ -247,8 +251,8 @@ class ServerFactory:
         binds = [f"unix:{directory}/s" if one == "unix" else one for one in binds]
         command = ["-W", "error::ResourceWarning", "-m", "epollwsgi", *(x for one in binds for x in ("-b", one))]
         command += [*options, *([target] if target else [])]
-        if descriptor_limit:
-            command = ["-c", LIMIT_DESCRIPTORS, str(descriptor_limit), *command]
+        if limits:
+            command = ["-c", SET_LIMITS, limits, *command]
         with open(directory / "stdout", "wb") as out, open(directory / "stderr", "wb") as err:
             process = subprocess.Popen(
                 [python, *command],

@@ -35,13 +35,13 @@ class Items:
         note("next")
         item = next(self.items)
         if isinstance(item, BaseException):
-            raise item
+            raise item.with_traceback(None)  # the same one each time: it must not gather tracebacks
         return item
 
     def close(self) -> None:
         note("close")
         if self.close_error is not None:
-            raise self.close_error
+            raise self.close_error.with_traceback(None)
 
 
 class Lines(list[bytes]):

@@ -102,6 +102,17 @@ def pauses(environ: Environ, start: Start) -> Iterator[bytes]:
     yield SECOND
 
 
+def asks_client(environ: Environ, start: Start) -> Any:
+    """Whether the client has gone, asked once the file 1 is there; file 0 says that the call has begun."""
+    with open(os.path.join(environ["QUERY_STRING"], "0"), "wb"):
+        pass
+    wait_for(os.path.join(environ["QUERY_STRING"], "1"))
+    gone = environ["epollwsgi.client_gone"]()
+    note(f"gone {gone}")
+    start("200 OK", PLAIN)
+    return [str(gone).encode()]
+
+
 def takes_descriptors(environ: Environ, start: Start) -> Any:
     """Opens files until the system gives no more."""
     try:

@@ -22,7 +22,7 @@ def breach(*items: Any, status: str = "200 OK", fields: Any = PLAIN, close: Base
 
 def raises(error: BaseException) -> App:
     def run(environ: Environ, start: Start) -> Any:
-        raise error
+        raise error.with_traceback(None)
 
     return run
 

@@ -9,6 +9,8 @@ TCHARS = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR
 # Bytes that are no tchar and do not by themselves end the method or the name.
 NOT_IN_TOKEN = [*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F, *b'"(),/;<=>?@[\\]{}', 0x80, 0x85, 0xA0, 0xC3, 0xFF]
 
+SHAPE_BODY = b"first second"
+
 Settings = tuple[tuple[str, int | str], ...]
 
 
@@ -77,6 +79,11 @@ def head(line: bytes, *fields: bytes) -> bytes:
 def get(*fields: bytes, target: bytes = b"/", version: bytes = b"1.1") -> bytes:
     """A GET with Host and these fields."""
     return head(b"GET %b HTTP/%b" % (target, version), b"Host: h", *fields)
+
+
+def shape(name: str, *fields: bytes) -> bytes:
+    """A GET of the shape `name` of tests.apps.shapes; most of them answer SHAPE_BODY."""
+    return get(*fields, target=b"/" + name.encode("ascii"))
 
 
 def post(*fields: bytes, body: bytes = b"") -> bytes:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
@@ -19,7 +18,7 @@ from werkzeug.test import EnvironBuilder
 from epollwsgi.errors import HTTPError
 from epollwsgi.http.head import HeadParser, RequestLine
 from epollwsgi.http.memory import SectionMemory
-from tests.support import Client, Server, ServerFactory, try_exchange_many
+from tests.support import Client, Server, try_exchange_many
 from tests.wire.harness import Stream
 from tests.wire.rows import get, words
 from tests.wire.strategies import Sent, cut, damaged, near_requests, noise, requests, streams
@@ -201,14 +200,6 @@ def test_environ_is_that_of_werkzeug(sent: Sent) -> None:
     assert {key: value.replace(", ", ",") for key, value in seen.items()} == {
         key: value.replace(", ", ",") for key, value in wanted.items()
     }
-
-
-@pytest.fixture(scope="module")
-def echo(start_module_server: ServerFactory) -> Iterator[Server]:
-    server = start_module_server("tests.apps.echo:app")
-    yield server
-    assert "Traceback" not in server.stderr_text()
-    assert server.stop() == 0
 
 
 def exchange_stream(server: Server, sent: list[Sent], pieces: list[bytes]) -> list[dict[str, Any]]:

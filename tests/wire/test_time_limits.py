@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from tests.support import Client, Server, ServerFactory, parse_responses, wait_until
-from tests.wire.rows import get, post
+from tests.wire.rows import SHAPE_BODY as BODY
+from tests.wire.rows import post, shape
 
 LIMIT_S = 1.0
 LATEST_S = 6.0
@@ -25,8 +26,6 @@ EARLIEST_S = LIMIT_S * 0.95
 # keepalive is the default in the first: a limit must hold without the others' help.
 LIMITS = ("--header-timeout=1", "--body-timeout=1", "--body-min-rate=500", "--send-timeout=1")
 KEEPALIVE = ("--keep-alive=1",)
-BODY = b"first second"
-
 Scenario = Callable[[Server], Any]
 SCENARIOS: list[Scenario] = []
 IDLE: list[Scenario] = []
@@ -54,10 +53,6 @@ def outcomes(start_module_server: ServerFactory) -> Iterator[Callable[[Scenario]
     for one in (server, keeping):
         assert "Traceback" not in one.stderr_text()
         assert one.stop() == 0
-
-
-def shape(name: str, *fields: bytes) -> bytes:
-    return get(*fields, target=b"/" + name.encode())
 
 
 def drip(client: Client, data: bytes, every_s: float = 0.05, size: int = 1) -> float:

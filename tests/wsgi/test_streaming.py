@@ -147,6 +147,39 @@ def test_slow_reader_gets_all(start_server: ServerFactory, name: str) -> None:
         assert slow.request(request("list_one")).body == BODY
 
 
+NO_SPOOL = {"response_spool": ("--response-spool", "0"), "limit_spool_total": ("--limit-spool-total", "0")}
+
+
+@pytest.mark.parametrize("setting", NO_SPOOL)
+def test_application_waits_for_its_client_without_a_spool(start_server: ServerFactory, setting: str) -> None:
+    """Where neither memory nor a file has room the application waits, within send_timeout; nothing is lost."""
+    server = start_server("tests.apps.shapes:app", *NO_SPOOL[setting], "--output-watermark", "64K")
+    with Client(server.address) as other:
+        assert other.request(request("list_one")).body == BODY
+        before = server.peak_memory_size()
+        for name in ("large?24", "large_list?24"):
+            with Client(server.address, receive_buffer_size=65536) as slow:
+                slow.send(request(name))
+                check_large(slow, 24 * 16, pause_s=0.002)
+                assert slow.request(request("list_one")).body == BODY
+            assert other.request(request("list_one")).body == BODY
+            if name == "large?24":
+                assert server.peak_memory_size() - before < 8 * MEGABYTE
+
+
+@pytest.mark.parametrize("setting", NO_SPOOL)
+def test_application_waits_no_longer_than_send_timeout(start_server: ServerFactory, setting: str) -> None:
+    server = start_server("tests.apps.shapes:app", *NO_SPOOL[setting], "--send-timeout", "1")
+    with Client(server.address, receive_buffer_size=4096) as stuck, Client(server.address) as other:
+        assert other.request(request("events")).status == 200
+        stuck.send(request("large?64"))
+        stuck.receive(1)
+        events = json.loads(other.request(request("events")).body)
+        assert [event.split()[0] for event in events] == ["call", "close"]
+        with pytest.raises((AssertionError, ConnectionResetError)):
+            check_large(stuck, 64 * 16)
+
+
 def test_slow_readers_in_bounded_memory(start_server: ServerFactory) -> None:
     """OPERATIONS.md 6.11: 200 slow readers of 5 MB cost at most 30 MB in all."""
     server = start_server("tests.apps.shapes:app")
@@ -192,8 +225,9 @@ def test_upload_of_200_megabytes_in_bounded_memory(start_server: ServerFactory, 
 
 
 def test_uploads_leave_no_files(start_server: ServerFactory, tmp_path: Path) -> None:
-    """Temporary files have no name while they exist, and their descriptors are given back."""
-    server = start_server("tests.apps.echo:app", "--tmp-upload-dir", str(tmp_path), "--body-buffer-size", "1K")
+    """Temporary files have no name while they exist; descriptors and room are given back."""
+    options = ("--body-buffer-size", "1K", "--limit-spool-total", "12000")
+    server = start_server("tests.apps.echo:app", "--tmp-upload-dir", str(tmp_path), *options)
     data = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000
     with Client(server.address) as client, Client(server.address) as unfinished:
         assert client.request(data).status == 200
@@ -221,6 +255,47 @@ def test_upload_without_room_is_503(start_server: ServerFactory, tmp_path: Path)
     with Client(server.address) as client:
         assert client.request(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc").status == 200
     assert "No such file or directory" in server.wait_for_log("503")
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_upload_to_a_full_disk_is_503(start_server: ServerFactory, framing: str) -> None:
+    """Writing fails (here by RLIMIT_FSIZE): 503, nothing of it stays, and the worker goes on."""
+    server = start_server("tests.apps.echo:app", "--limit-spool-total", "10M", limits="FSIZE=200000")
+    size = 1_000_000
+    content = b"x" * size
+    if framing == "length":
+        data = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size + content
+    else:
+        chunk = b"%x\r\n%b\r\n" % (size, content)
+        data = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk + b"0\r\n\r\n"
+    with Client(server.address) as other:
+        assert other.request(request("")).status == 200
+        count = server.descriptor_count()
+        for _ in range(3):
+            [reply] = parse_responses(exchange(server.address, [data], count=0))
+            assert reply.status == 503
+        wait_until(lambda: server.descriptor_count() <= count, what="descriptors to be given back")
+        small = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
+        assert other.request(small).status == 200
+    assert "File too large" in server.wait_for_log("503")
+
+
+def test_client_gone(server: Server, tmp_path: Path) -> None:
+    """environ['epollwsgi.client_gone']: a half-closed client has not gone, one that reset the connection has."""
+    for name, end in (("half", Client.half_close), ("reset", Client.reset)):
+        directory = tmp_path / name
+        directory.mkdir()
+        with Client(server.address) as other:
+            other.request(request("events"))
+            with Client(server.address) as client:
+                client.send(request(f"asks_client?{directory}"))
+                wait_until(lambda directory=directory: (directory / "0").exists(), what="the call")  # type: ignore[misc]
+                end(client)
+                (directory / "1").touch()
+                if name == "half":
+                    assert client.read_response().body == b"False"
+            events = json.loads(other.request(request("events")).body)
+            assert (f"gone {name == 'reset'}" in [event.rpartition(" ")[0] for event in events]) is True
 
 
 def test_output_larger_than_one_piece_is_not_copied_into_the_next(server: Server) -> None:
