@@ -6,10 +6,13 @@ the user ends in one message and the exit code of its class in `errors`, never i
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; the exit code of the process."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a worker has its own: TERM ends a start like INT
     try:
-        return start(sys.argv[1:] if arguments is None else arguments)
+        return start(arguments) if arguments is not None else end(start(sys.argv[1:]))
     except StartError as error:
         say(f"epollwsgi: {error}\n")
         return error.exit_code
@@ -246,6 +249,17 @@ def serve(loaded: Loaded, application_name: str, application: WSGIApplication | 
         for listener in listeners:  # a unix socket would stay behind
             listener.close()
     log.report_held_back()
+    return code
+
+
+def end(code: int) -> int:
+    """The exit code; where threads of the application are still at work the process ends here. OPERATIONS.md 2."""
+    if threading.active_count() > 1:
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
     return code
 
 

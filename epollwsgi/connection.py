@@ -21,7 +21,7 @@ import socket
 
 from epollwsgi.body import Body, make_decoder
 from epollwsgi.dispatch import Dispatch
-from epollwsgi.errors import BodyCut, FieldsTooLarge, HTTPError, RequestTimeout
+from epollwsgi.errors import BadFraming, BodyCut, FieldsTooLarge, HTTPError, RequestTimeout
 from epollwsgi.http import response as r
 from epollwsgi.http.fields import CONNECTION, EXPECT, FRAMING, Environ
 from epollwsgi.http.head import (
@@ -31,12 +31,13 @@ from epollwsgi.http.head import (
     check_host,
     expects_continue,
     is_kept,
+    is_websocket,
 )
 from epollwsgi.http.memory import SectionMemory
 from epollwsgi.loop import GONE, IN, OUT, RDHUP
-from epollwsgi.output import APP, BODY, CLOSED, HEAD, LINGER, SEND
 from epollwsgi.service import SITE_BODY_SIZE, Service
 from epollwsgi.spool import BodySpool
+from epollwsgi.states import APP, BODY, CLOSED, HEAD, LINGER, SEND
 
 HEAD_READ_SIZE = 16384
 BODY_READ_SIZE = 262144
@@ -81,7 +82,7 @@ class Connection(Dispatch):
 
     def on_event(self, mask: int) -> None:
         """epoll reported `mask`."""
-        if self.outbox is not None and mask & OUT:
+        if self.outbox is not None and mask & OUT and self.state is not APP:
             self.send_waiting()
         if not mask & READABLE:
             return
@@ -124,7 +125,7 @@ class Connection(Dispatch):
             self._read_body(mask)
         elif self.state is LINGER:
             self._drain()
-        elif self.state is SEND and mask & GONE:
+        elif mask & GONE and self.state is not CLOSED:
             self.on_error(ConnectionResetError(104, "Connection reset by peer"))
         else:
             self.unread = True
@@ -132,7 +133,7 @@ class Connection(Dispatch):
     def on_ready(self) -> None:
         """The loop comes back to a connection that stopped before EAGAIN."""
         self.is_listed = False
-        if self.outbox is not None:
+        if self.outbox is not None and self.state is not APP:
             self.send_waiting()
         if self._buffer and self.state is HEAD:
             self._on_pipelined()
@@ -181,26 +182,38 @@ class Connection(Dispatch):
 
     def _on_head(self, data: bytes) -> None:
         """Answer the request at the start of data; the rest goes into the buffer. The hot path. Raises HTTPError."""
-        line_end = data.find(b"\r\n")
         memory = self._memory
-        if memory is not None and memory.environ is not None and data.startswith(memory.section, line_end):
-            service = self.service
+        if memory is None or memory.environ is None:
+            self._on_new_head(data)
+            return
+        service = self.service
+        if data == memory.head and memory.request is not None:
+            request = memory.request
+        else:
+            line_end = data.find(b"\r\n")
+            if not data.startswith(memory.section, line_end):
+                self._on_new_head(data)
+                return
             line = data[:line_end]
             request = service.request_lines.get(line) or service.parser.parse_request_line(line)
-            if request.is_plain:
-                end = line_end + len(memory.section)
-                if len(data) > end:
-                    self._buffer = data[end:]
-                keep = service.keeps and (not self._ending or self._buffer != b"")
-                if service.fresh and keep and request.method == "GET" and request.path in service.fresh:
-                    self.respond_fresh(request, memory.environ)
-                else:
-                    self.dispatch(request, memory.environ.copy(), keep, None)
+            if not request.is_plain:
+                self._on_new_head(data)
                 return
-        self._on_new_head(data, line_end)
+            end = line_end + len(memory.section)
+            if len(data) > end:
+                self._buffer = data[end:]
+            else:
+                memory.head = data
+                memory.request = request
+        keep = service.keeps and (not self._ending or self._buffer != b"")
+        if service.fresh and keep and request.method == "GET" and request.path in service.fresh:
+            self.respond_fresh(request, memory.environ)
+        else:
+            self.dispatch(request, memory.environ.copy(), keep, None)
 
-    def _on_new_head(self, data: bytes, line_end: int) -> None:
+    def _on_new_head(self, data: bytes) -> None:
         """The same for any head, also one that has not arrived whole. Raises HTTPError."""
+        line_end = data.find(b"\r\n")
         end = data.find(b"\r\n\r\n")
         if end < 0 or not line_end:
             self._on_piece(data)
@@ -220,7 +233,11 @@ class Connection(Dispatch):
         keep = service.keeps and (not self._ending or self._buffer != b"")
         if keep and (roles & CONNECTION or not request.is_plain):
             keep = is_kept(request.protocol, environ.get("HTTP_CONNECTION"))
-        if roles & FRAMING:
+        if roles & CONNECTION and not roles & FRAMING and is_websocket(request, environ):
+            if self._buffer:
+                raise BadFraming("bytes behind the head of a WebSocket request")
+            self.dispatch(request, environ, False, None, is_upgrade=True)
+        elif roles & FRAMING:
             self._begin_body(request, environ, keep, roles)
         elif roles or not keep or not request.is_plain or request.method != "GET" or request.path not in service.fresh:
             self.dispatch(request, environ, keep, None)
@@ -232,6 +249,7 @@ class Connection(Dispatch):
         environ = self._template.copy()
         if environ:  # a site alone needs none
             environ["epollwsgi.client_gone"] = self.is_client_gone
+            environ["wsgi.early_hints"] = self.send_early_hints
             environ["epollwsgi.peer"] = self.peer
             environ["REMOTE_ADDR"] = self.peer[0]
             if not self.is_unix:

@@ -14,8 +14,9 @@ from epollwsgi.errors import HTTPError
 from epollwsgi.http import response as r
 from epollwsgi.http.fields import Environ, parse_host
 from epollwsgi.http.head import RequestLine
-from epollwsgi.output import APP, SEND, Output
+from epollwsgi.output import Output
 from epollwsgi.service import Service
+from epollwsgi.states import APP, SEND
 from epollwsgi.static.handler import Reply
 
 ALLOW_ALL = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
@@ -37,9 +38,16 @@ class Dispatch(Output):
         self.respond(response, True)
         if self.is_logged:
             self._started_at = monotonic()
-            self._log(request, fields, 200, len(response) - response.index(b"\r\n\r\n") - 4)
+            self.log_access(request, fields, 200, len(response) - response.index(b"\r\n\r\n") - 4)
 
-    def dispatch(self, request: RequestLine, environ: Environ, keep: bool, content: BinaryIO | None) -> None:
+    def dispatch(
+        self,
+        request: RequestLine,
+        environ: Environ,
+        keep: bool,
+        content: BinaryIO | None,
+        is_upgrade: bool = False,
+    ) -> None:
         """A whole request: a file, or the application. content: None where there is none."""
         service = self.service
         if self.is_logged:
@@ -56,18 +64,29 @@ class Dispatch(Output):
                 self._answer_itself(request, environ, keep)
                 return
             self._set_unusual(request, environ)
-        method = environ["REQUEST_METHOD"] = request.method
+        environ["REQUEST_METHOD"] = request.method
         environ["PATH_INFO"] = request.path_info
         environ["QUERY_STRING"] = request.query
         environ["RAW_URI"] = environ["REQUEST_URI"] = request.target
         environ["wsgi.input"] = BytesIO() if content is None else content
         environ["epollwsgi.request_id"] = next(service.request_ids)
+        if self.out:
+            self.loop.flush()  # what waits of pipelined answers: from now on the call may send for itself
+            if self.is_client_lost():
+                return
+        if self.outbox is not None:
+            self.is_apart = True  # the answer goes behind what still waits there
         self.state = APP
-        leader.call(self, environ, path, keep, keep and method != "HEAD" and request.is_plain)
+        if is_upgrade:
+            leader.call_with_socket(self, request, environ)
+            return
+        leader.call(self, request, environ, keep, keep and request.method != "HEAD" and request.is_plain)
 
     def _set_unusual(self, request: RequestLine, environ: Environ) -> None:
         """What differs where the request is not plain, or came over a unix socket. WIRE.md section 4."""
         environ["SERVER_PROTOCOL"] = request.protocol
+        if request.protocol == "HTTP/1.0":
+            environ.pop("wsgi.early_hints", None)  # such a client knows no interim responses
         if self.is_unix:
             name, port = parse_host(environ.get("HTTP_HOST", "").encode("latin-1"))
             environ["SERVER_NAME"] = name or "localhost"
@@ -82,7 +101,7 @@ class Dispatch(Output):
             self.state = SEND
             self.send_file(head, reply.file, reply.offset, reply.count, keep)
         if self.is_logged:
-            self._log(request, fields, reply.status, len(reply.body) + reply.count)
+            self.log_access(request, fields, reply.status, len(reply.body) + reply.count)
 
     def _answer_itself(self, request: RequestLine, fields: Environ, keep: bool) -> None:
         """OPTIONS * (204 with Allow), and a path outside of script_name (404)."""
@@ -94,7 +113,7 @@ class Dispatch(Output):
             status, response = 404, r.insert_fields(r.build_error(404, request.method), common)
         self.respond(response, keep)
         if self.is_logged:
-            self._log(request, fields, status, len(response) - response.index(b"\r\n\r\n") - 4)
+            self.log_access(request, fields, status, len(response) - response.index(b"\r\n\r\n") - 4)
 
     def refuse(self, error: HTTPError, method: str) -> None:
         """One response that says no more than the status, then a lingering close. Logged, never echoed."""
@@ -104,26 +123,21 @@ class Dispatch(Output):
 
     # --- access log -------------------------------------------------------------------------------------------------
 
-    def log_access(self, environ: Environ, status: int, size: int) -> None:
-        """One response of the application is done; size: bytes of content."""
+    def log_access(self, request: RequestLine, environ: Environ, status: int, size: int) -> None:
+        """One response is done; size: bytes of content. environ may be changed by the application, or emptied."""
         log = self.service.access_log
         if log is not None:
             log.add(
-                environ["REMOTE_ADDR"],
-                environ["REQUEST_METHOD"],
-                environ["RAW_URI"],
-                environ["SERVER_PROTOCOL"],
+                self.peer[0],
+                request.method,
+                request.target,
+                request.protocol,
                 status,
                 size,
                 monotonic() - self._started_at,
-                environ.get("HTTP_REFERER", ""),
-                environ.get("HTTP_USER_AGENT", ""),
+                str(environ.get("HTTP_REFERER", "")),
+                str(environ.get("HTTP_USER_AGENT", "")),
             )
-
-    def _log(self, request: RequestLine, fields: Environ, status: int, size: int) -> None:
-        """One response of the server's own is done."""
-        keys = {"REMOTE_ADDR": self.peer[0], "REQUEST_METHOD": request.method, "RAW_URI": request.target}
-        self.log_access({**fields, **keys, "SERVER_PROTOCOL": request.protocol}, status, size)
 
     def log_breach(self, message: str, error: BaseException | None) -> None:
         """The application did something wrong."""

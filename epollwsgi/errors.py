@@ -49,6 +49,10 @@ class ResponseInvalid(EpollwsgiError):
     """An application broke the contract of PEP 3333; it sees this raised from the call that did."""
 
 
+class RequestTimedOut(Exception):
+    """Raised in a call of the application that passed `timeout`, where timeout_interrupt is on."""
+
+
 # --- errors that refuse one request ---------------------------------------------------------------------------------
 
 

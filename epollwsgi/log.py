@@ -14,6 +14,7 @@ import re
 import select
 import stat
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from time import localtime, monotonic, strftime, time
@@ -216,13 +217,14 @@ class ErrorLog:
         True while there are kinds left, so that it must be called again.
         """
         now = self._clock()
-        for kind in [kind for kind, count in self._kinds.items() if now - count[0] >= 1.0]:
-            self._report_kind(kind, self._kinds.pop(kind))
+        for kind, count in list(self._kinds.items()):
+            if now - count[0] >= 1.0 and self._kinds.pop(kind, None) is not None:
+                self._report_kind(kind, count)
         return bool(self._kinds)
 
     def report_held_back(self) -> None:
         """Called before the process ends: reports all that was held back."""
-        for kind, count in self._kinds.items():
+        for kind, count in list(self._kinds.items()):
             self._report_kind(kind, count)
 
     def _report_kind(self, kind: str, count: list[float]) -> None:
@@ -296,6 +298,7 @@ class AccessLog:
         self._stamp_format = stamp_format
         self._stamp = (0, "")
         self._entries: list[Entry] = []
+        self._flushing = threading.Lock()
 
     def __len__(self) -> int:
         """How many lines wait."""
@@ -321,14 +324,18 @@ class AccessLog:
 
     def flush(self) -> None:
         """Write what was noted, in one system call where the descriptor takes it."""
-        if not self._entries:
-            return
-        entries, self._entries = self._entries, []
-        lines = [self._build_line(entry, self._stamp_of(int(entry[0]))) for entry in entries]
-        sink = self._sink
-        if sink.write("".join(lines).encode("utf-8", "backslashreplace")) and sink.lost_count:
-            lost, sink.lost_count = sink.lost_count, 0
-            self._errors.warning(f"{lost} lines of the access log were lost: {sink.lost_reason}")
+        if not self._entries or not self._flushing.acquire(blocking=False):
+            return  # nothing to do, or another thread does it
+        try:
+            count = len(self._entries)
+            lines = [self._build_line(entry, self._stamp_of(int(entry[0]))) for entry in self._entries[:count]]
+            del self._entries[:count]
+            sink = self._sink
+            if sink.write("".join(lines).encode("utf-8", "backslashreplace")) and sink.lost_count:
+                lost, sink.lost_count = sink.lost_count, 0
+                self._errors.warning(f"{lost} lines of the access log were lost: {sink.lost_reason}")
+        finally:
+            self._flushing.release()
 
     def _stamp_of(self, second: int) -> str:
         if second != self._stamp[0]:

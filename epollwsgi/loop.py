@@ -14,7 +14,8 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from time import monotonic, time
 from typing import Protocol
 
@@ -58,6 +59,7 @@ class Client(Handler, Protocol):
     """the second in which the deadline is looked at next"""
 
     def on_ready(self) -> None: ...
+    def on_returned(self) -> None: ...
     def on_flushed(self, sent: int) -> None: ...
     def on_deadline(self) -> None: ...
     def on_second(self) -> bool: ...
@@ -78,6 +80,20 @@ class Acceptor(Handler, Protocol):
     def accept(self) -> None: ...
 
 
+class Waker:
+    """An eventfd in the loop's epoll: writing to it ends a poll that sleeps. eventfd(2)."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def on_event(self, mask: int) -> None:
+        """Somebody has woken the loop; what for stands in its lists."""
+        try:
+            os.eventfd_read(self.fd)
+        except BlockingIOError:
+            pass  # read already
+
+
 class Loop:
     """One epoll and what waits for it. Times are seconds of the loop's clock (`now`), which does not count stalls."""
 
@@ -85,12 +101,20 @@ class Loop:
         self.epoll = select.epoll()
         self.handlers: dict[int, Handler] = {}
         self.ready: list[Client] = []
+        # The turn at hand: what is left of it. Only the thread that leads takes from these; `inbox` and `calls` are
+        # filled by others, and a deque's append and popleft are atomic.
+        self.is_finished = True
+        self.events: Iterator[tuple[int, int]] = iter(())
+        self.inbox: deque[Client] = deque()
+        self.ready_now: deque[Client] = deque()
+        self.due: deque[Client] = deque()
+        self.is_asleep = False  # in a poll that may wait
         self.batch: list[Client] = []
         self.batch_at = 0.0  # when the oldest of the batch was put there (monotonic); 0: not known yet
         self.closing: list[Client] = []
         self.accepting: list[Acceptor] = []
         self._warm: set[Client] = set()  # connections that hold memory to be dropped when they idle
-        self.calls: list[Callable[[], None]] = []  # from other threads and from signal handlers, run in the next turn
+        self.calls: deque[Callable[[], None]] = deque()  # from other threads, run in the next turn
         self.log: Buffered | None = None  # written when nothing else happens, and once a second
         self.on_second: list[Callable[[float, bytes], None]] = []
         self.now = monotonic()
@@ -103,8 +127,9 @@ class Loop:
         self._slots: dict[int, set[Client]] = {}
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._due_at = FOREVER
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.epoll.register(self._wake, IN)
+        self._waker = Waker()
+        self.handlers[self._waker.fd] = self._waker
+        self.epoll.register(self._waker.fd, IN)
         self._begin_second()
 
     # --- what others ask of it --------------------------------------------------------------------------------------
@@ -123,6 +148,13 @@ class Loop:
         """No more events of it; its socket stays open."""
         if self.handlers.pop(acceptor.fd, None) is not None:
             self.epoll.unregister(acceptor.fd)
+
+    def release_client(self, client: Client) -> None:
+        """Take a connection out of epoll: the application has its socket. `add_client` puts it back."""
+        self.handlers.pop(client.fd, None)
+        self._slots.get(client.slot, set()).discard(client)
+        client.slot = 0
+        self.epoll.unregister(client.fd)
 
     def close_client(self, client: Client) -> None:
         """Close at the end of the turn. The caller has marked it closed."""
@@ -143,7 +175,14 @@ class Loop:
     def call_soon(self, call: Callable[[], None]) -> None:
         """Run `call` in the loop's next turn; from any thread or signal handler."""
         self.calls.append(call)
-        self.wake()
+        if self.is_asleep:
+            self.wake()
+
+    def give_back(self, client: Client) -> None:
+        """From the thread that owned it: the loop calls client.on_returned(). It appends before it looks who sleeps."""
+        self.inbox.append(client)
+        if self.is_asleep:
+            self.wake()
 
     def call_later(self, delay_s: float, call: Callable[[], None]) -> None:
         """Run `call` in the first turn after `delay_s` seconds; for what is rare."""
@@ -152,59 +191,84 @@ class Loop:
 
     def wake(self) -> None:
         """End a poll that sleeps."""
-        os.eventfd_write(self._wake, 1)
+        os.eventfd_write(self._waker.fd, 1)
 
     @property
     def wake_fd(self) -> int:
         """The eventfd; writing 8 bytes to it ends a poll that sleeps."""
-        return self._wake
+        return self._waker.fd
 
     # --- the turn ---------------------------------------------------------------------------------------------------
 
+    @property
+    def has_ended(self) -> bool:
+        """`running` is false."""
+        return not self.running
+
     def run(self) -> None:
         """Turn after turn until `running` is false."""
-        self.running = True
         while self.running:
             self.turn()
 
     def turn(self) -> None:
-        """One turn of the work list."""
-        wake_at = self._due_at
-        if self.ready or self.calls or self.closing:
-            events = self.epoll.poll(0, EVENTS_PER_TURN)
-        elif self.log:
-            events = self._poll_logging(wake_at)
-        elif wake_at == FOREVER:
-            events = self.epoll.poll(None, EVENTS_PER_TURN)
-        else:
-            events = self.epoll.poll(max(0.0, wake_at + self._stalled - monotonic()), EVENTS_PER_TURN)
-        self.clock = monotonic()
-        now = self.now = self.clock - self._stalled
-        if now >= self._second_at or now >= wake_at:
-            self._on_time(now, wake_at)
+        """One turn of the work list, or what another thread has left of one.
+
+        Every call may lead into the application, and out of it again without the loop: then it raises, and what is
+        left stays in the lists for whoever leads now.
+        """
+        if self.is_finished:
+            wake_at = self._due_at
+            if self.ready or self.closing:
+                wait_s: float | None = 0
+            elif wake_at == FOREVER:
+                wait_s = None
+            else:
+                wait_s = max(0.0, wake_at + self._stalled - monotonic())
+            self.is_asleep = True  # before looking: a thread that gives back looks at it afterwards
+            if self.inbox or self.calls:
+                wait_s = 0
+            poll = self._poll_logging if self.log and wait_s != 0 else self.epoll.poll
+            self.events = iter(poll(wait_s, EVENTS_PER_TURN))
+            self.is_asleep = self.is_finished = False
+            self.clock = monotonic()
+            now = self.now = self.clock - self._stalled
+            if now >= self._second_at or now >= wake_at:
+                self._on_time(now, wake_at)
+        elif self.batch:
+            self.flush()
         handlers = self.handlers
-        for fd, mask in events:
+        for fd, mask in self.events:
             handler = handlers.get(fd)
             if handler is not None:
                 handler.on_event(mask)
-            else:
-                self._on_wake()
-        if self.ready:
-            ready = self.ready
-            self.ready = []
-            for client in ready:
-                client.on_ready()
-        if self.now >= self._due_at:
-            self._expire()
+        if self.inbox or self.calls or self.ready or self.ready_now or self.now >= self._due_at:
+            self._take_rest()
         if self.batch:
             self.flush()
-        if self.closing:
-            self._close()
-        if self.accepting:
-            accepting = self.accepting
-            self.accepting = []
-            for acceptor in accepting:
-                acceptor.accept()
+        if self.closing or self.accepting:
+            self._end_turn()
+        self.is_finished = True
+
+    def _take_rest(self) -> None:
+        """Connections given back by threads, as many as there were; calls; those who stopped early; deadlines."""
+        for _ in range(len(self.inbox)):
+            self.inbox.popleft().on_returned()
+        for _ in range(len(self.calls)):
+            self.calls.popleft()()
+        self.ready_now.extend(self.ready)
+        self.ready.clear()
+        while self.ready_now:
+            self.ready_now.popleft().on_ready()
+        if self.now >= self._due_at:
+            self._expire()
+
+    def _end_turn(self) -> None:
+        """Close what is to be closed; accept last, so that no descriptor is used again within a turn."""
+        self._close()
+        accepting = self.accepting
+        self.accepting = []
+        for acceptor in accepting:
+            acceptor.accept()
 
     def flush(self) -> None:
         """Send the batched output; the hot end of every request."""
@@ -229,14 +293,13 @@ class Loop:
         """Give back the loop's own descriptors; clients and listeners are the caller's."""
         self._close()
         self.epoll.close()
-        os.close(self._wake)
+        os.close(self._waker.fd)
 
     # --- its parts --------------------------------------------------------------------------------------------------
 
-    def _poll_logging(self, wake_at: float) -> list[tuple[int, int]]:
+    def _poll_logging(self, wait_s: float | None, count: int) -> list[tuple[int, int]]:
         """poll while log lines wait: they are written as soon as nothing happens for a moment."""
-        wait_s = max(0.0, min(IDLE_S, wake_at + self._stalled - monotonic()))
-        events = self.epoll.poll(wait_s, EVENTS_PER_TURN)
+        events = self.epoll.poll(IDLE_S if wait_s is None else min(IDLE_S, wait_s), count)
         if not events and self.log is not None:
             self.log.flush()
         return events
@@ -262,16 +325,6 @@ class Loop:
         if self.log:
             self.log.flush()
 
-    def _on_wake(self) -> None:
-        try:
-            os.eventfd_read(self._wake)
-        except BlockingIOError:
-            pass
-        calls = self.calls
-        self.calls = []
-        for call in calls:
-            call()
-
     def _put(self, client: Client, slot: int) -> None:
         """Into a slot of the wheel, out of the one it was in."""
         self._slots.get(client.slot, set()).discard(client)
@@ -284,31 +337,35 @@ class Loop:
         for slot in [slot for slot in self._slots if slot <= self.now]:
             for client in self._slots.pop(slot):
                 client.slot = 0
-                if client.deadline <= self.now:
-                    client.on_deadline()
-                else:
-                    self._put(client, int(client.deadline) + 1)
+                self.due.append(client)
+        while self.due:
+            client = self.due.popleft()
+            if client.slot:
+                continue  # it has got a new one meanwhile
+            if client.deadline <= self.now:
+                client.on_deadline()
+            else:
+                self._put(client, int(client.deadline) + 1)
         later = self._later
         self._later = [item for item in later if item[0] > self.now]
         self._due_at = min((float(slot) for slot in self._slots), default=FOREVER)
         self._due_at = min([self._due_at, *(item[0] for item in self._later)])
         if self._warm:
             self._due_at = min(self._due_at, self._second_at)
-        for at, call in later:
-            if at <= self.now:
-                call()
+        self.calls.extend(call for at, call in later if at <= self.now)
 
     def _close(self) -> None:
         """unregister, shutdown, close: a process forked by the application may hold a copy of the descriptor."""
         closing = self.closing
         self.closing = []
         for client in closing:
-            self.handlers.pop(client.fd, None)
             self._warm.discard(client)
             self._slots.get(client.slot, set()).discard(client)
             client.slot = 0
             try:
-                self.epoll.unregister(client.fd)
+                if self.handlers.get(client.fd) is client:
+                    del self.handlers[client.fd]
+                    self.epoll.unregister(client.fd)
                 if not client.is_aborted:  # a reset must not look like a clean end
                     client.sock.shutdown(socket.SHUT_RDWR)
             except OSError:

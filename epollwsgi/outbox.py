@@ -51,16 +51,18 @@ class SpoolRules:
 class Outbox:
     """See the module. `send` raises OSError when the client has gone and FileCutShort."""
 
-    __slots__ = ("_count", "_file", "_memory", "_memory_size", "_offset", "_rules", "_spool")
+    __slots__ = ("_count", "_file", "_late", "_memory", "_memory_size", "_offset", "_rules", "_spool", "is_full")
 
     def __init__(self, rules: SpoolRules) -> None:
         self._rules = rules
         self._memory: deque[memoryview] = deque()
-        self._memory_size = 0
+        self._late: deque[memoryview] = deque()  # behind the spool, where that took no more
+        self._memory_size = 0  # of both
         self._spool: OutputSpool | None = None
         self._file: OpenedFile | None = None
         self._offset = 0
         self._count = 0
+        self.is_full = False  # the last piece was kept in memory for want of room: nobody should give more
 
     @property
     def size(self) -> int:
@@ -70,17 +72,17 @@ class Outbox:
     def __bool__(self) -> bool:
         return self.size > 0
 
-    def append(self, content: bytes) -> bool:
-        """False where there is no room: the client must take something first."""
+    def append(self, content: bytes) -> None:
+        """Behind all that waits. Where neither memory nor spool has room it is kept too, and is_full says so."""
         spool = self._spool
-        if (spool is None or not spool.waiting) and self._memory_size + len(content) <= self._rules.watermark:
-            self._memory.append(memoryview(content))
-            self._memory_size += len(content)
-            return True
-        waiting = spool.waiting if spool is not None else 0
-        if waiting + len(content) > self._rules.spool_size:
-            return self._append_alone(content)
+        size = len(content)
+        self.is_full = False
+        if (spool is None or not spool.waiting) and self._memory_size + size <= self._rules.watermark:
+            self._keep(memoryview(content))
+            return
         try:
+            if size + (spool.waiting if spool is not None else 0) > self._rules.spool_size:
+                raise SpoolFull("response_spool is used up")
             if spool is None:
                 spool = self._spool = OutputSpool(self._rules.directory, self._rules.quota)
             while self._memory:  # what waits in memory goes first, and frees it: a slow reader costs next to nothing
@@ -88,16 +90,18 @@ class Outbox:
                 self._memory_size -= len(self._memory.popleft())
             spool.append(content)
         except SpoolFull:
-            return self._append_alone(content)
-        return True
+            self.is_full = True
+            self._keep(memoryview(content))
 
-    def _append_alone(self, content: bytes) -> bool:
-        """Where no file can take it, one piece is kept as it is once nothing else waits."""
-        if self:
-            return False
-        self._memory.append(memoryview(content))
-        self._memory_size += len(content)
-        return True
+    def _keep(self, piece: memoryview) -> None:
+        """In memory, in its place: what is sent from there goes before the spool."""
+        self._memory_size += len(piece)
+        if self._spool is not None and self._spool.waiting:
+            self._late.extend(self._memory)
+            self._memory.clear()
+            self._late.append(piece)
+        else:
+            self._memory.append(piece)
 
     def attach(self, file: OpenedFile, offset: int, count: int) -> None:
         """`count` bytes of file behind all that waits; the last of a response."""
@@ -119,6 +123,10 @@ class Outbox:
                     size = os.sendfile(sock.fileno(), spool.fd, spool.start, min(spool.waiting, budget))
                     spool.start += size
                     budget -= size
+            while self._late:
+                self._memory, self._late = self._late, self._memory
+                while self._memory:
+                    self._send_memory(sock)
             while self._count:
                 if budget <= 0:
                     return Sent.PAUSED
@@ -126,6 +134,7 @@ class Outbox:
         except BlockingIOError:
             return Sent.BLOCKED
         self._file = None
+        self.is_full = False
         return Sent.ALL
 
     def _send_memory(self, sock: socket.socket) -> None:

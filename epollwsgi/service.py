@@ -69,7 +69,7 @@ class Service:
         )
         self.request_lines = self.parser.request_lines
         self.head_limit = self.parser.limits.head - 4
-        self.leader = None if application is None else Leader(self.loop, application)
+        self.leader = None if application is None else Leader(self.loop, application, settings, error_log)
         self.static = open_static(settings, application, self.log_limited)
         self.fresh: dict[str, bytes] = self.static.fresh if self.static is not None else {}
         if self.static is not None:
@@ -91,7 +91,7 @@ class Service:
         self.quota = Quota(spool_total(settings))
         self.spool_rules = SpoolRules(settings.output_watermark, settings.response_spool, self.tmp_dir, self.quota)
         self._templates: dict[tuple[str, str] | None, Environ] = {}  # bounded by the addresses of this host
-        self.template = self._build_template(settings.script_name)
+        self.template = self._build_template(settings.script_name, settings.threads)
         self.request_ids = make_ids(secrets.token_hex(6))
         self._dropped: set[str] = set()
 
@@ -99,7 +99,7 @@ class Service:
         """Every response from now on is the last of its connection."""
         self.keeps = False
 
-    def _build_template(self, script_name: str) -> Environ:
+    def _build_template(self, script_name: str, threads: int) -> Environ:
         """Every key that all requests have. PEP 3333; WIRE.md section 4. What differs is set for each request."""
         if self.leader is None:
             return {}  # files need nothing but the fields
@@ -118,13 +118,14 @@ class Service:
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "http",
             "wsgi.errors": self.error_log.stream,
-            "wsgi.multithread": False,
+            "wsgi.multithread": threads > 1,
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
             "wsgi.input": BytesIO,
             "wsgi.input_terminated": True,
             "wsgi.file_wrapper": FileWrapper,
             "epollwsgi.client_gone": bool,
+            "wsgi.early_hints": bool,
             "epollwsgi.peer": None,
             "epollwsgi.request_id": "",
         }
@@ -145,12 +146,15 @@ class Service:
         self.error_log.limited(kind, message, level)
         if not self._reports_later:
             self._reports_later = True
-            self.loop.call_later(1.0, self._report_held_back)
+            self.loop.call_soon(self._report_later)  # this may be a thread of the application
+
+    def _report_later(self) -> None:
+        self.loop.call_later(1.0, self._report_held_back)
 
     def _report_held_back(self) -> None:
         self._reports_later = self.error_log.on_tick()
         if self._reports_later:
-            self.loop.call_later(1.0, self._report_held_back)
+            self._report_later()
 
     def _on_dropped(self, name: str) -> None:
         """A field was dropped; said once for each name, of at most a hundred names, because clients choose them."""

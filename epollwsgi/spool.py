@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import weakref
 from io import BufferedRandom, BytesIO, FileIO
 from typing import BinaryIO
@@ -21,18 +22,21 @@ class Quota:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
+        self._lock = threading.Lock()  # threads of the application spool, and any thread may let go of a file
 
     def take(self, size: int) -> None:
         """Raises SpoolFull (503) where the limit would be passed."""
-        if self.used + size > self.limit:
-            raise SpoolFull(
-                "temporary space is used up", setting="limit_spool_total", limit=self.limit, seen=self.used + size
-            )
-        self.used += size
+        with self._lock:
+            used = self.used + size
+            if used <= self.limit:
+                self.used = used
+                return
+        raise SpoolFull("temporary space is used up", setting="limit_spool_total", limit=self.limit, seen=used)
 
     def give_back(self, size: int) -> None:
         """Space taken before is free again."""
-        self.used -= size
+        with self._lock:
+            self.used -= size
 
 
 def open_unlinked(directory: str) -> int:
@@ -136,10 +140,12 @@ class OutputSpool:
             self._held.release()
         self._held.take(len(content))
         view = memoryview(content)
+        before = self.end
         try:
             while view:
                 written = os.pwrite(self.fd, view, self.end)
                 self.end += written
                 view = view[written:]
         except OSError as error:
+            self.end = before  # all of it or nothing
             raise SpoolFull(f"temporary file: {error.strerror}") from None

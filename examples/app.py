@@ -123,7 +123,7 @@ TOUR: dict[str, tuple[Stop, ...]] = {
             "slow",
             {"seconds": 1},
             "A slow route",
-            "Sleeps for up to ten seconds. Try another page in a second tab meanwhile.",
+            "Sleeps for up to ten seconds. Try another page in a second tab meanwhile: it does not wait.",
             "curl '{url}'",
         ),
         Stop(
@@ -239,7 +239,10 @@ def events() -> str:
 
 @app.get("/app/events/feed")
 def events_feed() -> Response:
-    """A finite text/event-stream: ?pause=0.125 (seconds). It goes on after Last-Event-ID."""
+    """A finite text/event-stream: ?pause=0.125 (seconds). It goes on after Last-Event-ID.
+
+    Like every stream of WSGI it keeps a thread of the server while it lasts.
+    """
     pause_s = read_number("pause", 0.125, 0, 1)
     last = request.headers.get("Last-Event-ID", "")
     first = int(last) + 1 if last.isdecimal() and len(last) < 5 else 1
@@ -302,7 +305,7 @@ def api_digest() -> Response:
 
 @app.get("/slow")
 def slow() -> str:
-    """Sleeps ?seconds=1, at most 10."""
+    """Sleeps ?seconds=1, at most 10; on a server with threads the other routes answer meanwhile."""
     seconds = read_number("seconds", 1, 0, 10)
     time.sleep(seconds)
     return render_template("slow.html", seconds=seconds)

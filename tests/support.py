@@ -7,6 +7,7 @@ A `Server` is a real `python -m epollwsgi` process on a free port; the fixtures 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import resource
@@ -73,6 +74,20 @@ def require_tool(name: str, package: str) -> str:
             pytest.fail(message)
         pytest.skip(message)
     return path
+
+
+def collect_events(client: Client, request: bytes, *words: str) -> list[str]:
+    """What an application of `shapes` noted since it was asked last, once each of `words` begins one, or time is up.
+
+    Calls end on threads of their own: what they note last may come after the client has its answer.
+    """
+    events: list[str] = []
+    for _ in range(100):
+        events += json.loads(client.request(request).body)
+        if all(any(event.startswith(word) for event in events) for word in words):
+            break
+        time.sleep(0.02)
+    return events
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 10.0, what: str = "") -> Any:

@@ -14,4 +14,6 @@ REQUEST_COUNT = 300
 def test_python_calls_of_a_hot_get(is_query_new: bool, more: int) -> None:
     """One connection, 13 fields; with many connections the calls of a turn are shared. A new query costs two more."""
     count = count_calls(is_query_new, REQUEST_COUNT)
-    assert 5 < count.calls < MOST_CALLS + more + 0.2, count
+    # The watch looks every 2 ms, whatever the number of requests.
+    watch = sum(calls for name, calls in count.by_function.items() if name.startswith("call baton."))
+    assert 5 < count.calls - watch < MOST_CALLS + more + 0.2, count

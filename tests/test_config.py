@@ -299,7 +299,7 @@ def test_settings_file_in_python(here: Path) -> None:
     assert callable(loaded.settings.when_ready)
     assert describe_ignored(loaded) == "without meaning here, ignored: spew (gunicorn.conf.py)"
     assert describe_not_honoured(loaded) == (
-        'not yet honoured: workers (4), threads (4), secure_scheme_headers ({ "X-P" = "https" }), when_ready'
+        'not yet honoured: workers (4), secure_scheme_headers ({ "X-P" = "https" }), when_ready'
     )
     assert loaded.notes == []
 

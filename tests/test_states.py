@@ -1,4 +1,4 @@
-"""The states of a connection: no traffic makes a move that `output.NEXT` does not have, and every move is made."""
+"""The states of a connection: no traffic makes a move that `states.NEXT` does not have, and every move is made."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from epollwsgi.config.values import TCPBind
 from epollwsgi.connection import Connection
 from epollwsgi.listener import open_listeners
 from epollwsgi.log import open_logs
-from epollwsgi.output import APP, BODY, CLOSED, HEAD, LINGER, NEXT, RESET_ON_CLOSE, SEND, Output, State
+from epollwsgi.output import RESET_ON_CLOSE, Output
 from epollwsgi.process.worker import Worker
+from epollwsgi.states import APP, BODY, CLOSED, HEAD, LINGER, NEXT, SEND, State
 
 moves: set[tuple[State, State]] = set()
 clients: list[socket.socket] = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from epollwsgi.errors import (
@@ -40,6 +41,15 @@ from epollwsgi.http.fields import (
 CHUNKED = -1
 
 
+class PathNotes:
+    """What others remember with a method and path; nothing at first."""
+
+    __slots__ = ("route",)
+
+    def __init__(self) -> None:
+        self.route: Any = None
+
+
 @dataclass(slots=True)
 class RequestLine:
     """A request line that passed. RFC 9112 section 3."""
@@ -58,6 +68,9 @@ class RequestLine:
     is_plain: bool
     """HTTP/1.1 with a path below the script name, Host as in its field"""
 
+    path_notes: PathNotes
+    """shared by all request lines that differ in their query only"""
+
     def with_query(self, query: str) -> RequestLine:
         """The same with another query; target is its path and query."""
         new = RequestLine.__new__(RequestLine)  # half the time of RequestLine(...): most requests are made here
@@ -69,6 +82,7 @@ class RequestLine:
         new.protocol = self.protocol
         new.authority = self.authority
         new.is_plain = self.is_plain
+        new.path_notes = self.path_notes
         return new
 
 
@@ -206,6 +220,7 @@ def parse_request_line(line: bytes, script_name: str = "") -> RequestLine:
         query=(query or b"").decode("ascii"),
         protocol="HTTP/1.0" if minor[1] == b"0" else "HTTP/1.1",
         authority=None if authority is None else authority.decode("ascii"),
+        path_notes=PathNotes(),
         is_plain=minor[1] != b"0" and authority is None and path != b"*" and path_info is not None,
     )
 
@@ -264,6 +279,13 @@ def is_kept(protocol: str, connection: str | None) -> bool:
         return protocol != "HTTP/1.0"
     options = {option.strip(" \t").lower() for option in connection.split(",")}
     return "close" not in options and (protocol != "HTTP/1.0" or "keep-alive" in options)
+
+
+def is_websocket(request: RequestLine, environ: Environ) -> bool:
+    """Whether a client asks for a WebSocket, by a field section with Connection. RFC 6455 section 4.1."""
+    options = {option.strip(" \t").lower() for option in environ["HTTP_CONNECTION"].split(",")}
+    asked = str(environ.get("HTTP_UPGRADE", "")).strip().lower() == "websocket"
+    return asked and "upgrade" in options and request.method == "GET" and request.protocol == "HTTP/1.1"
 
 
 class HeadScanner:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from epollwsgi.http.fields import Environ
-from epollwsgi.http.head import HeadParser
+from epollwsgi.http.head import HeadParser, RequestLine
 
 # Sections up to this size are remembered, in bytes.
 SECTION_SIZE = 2048
@@ -21,11 +21,13 @@ START_LINES = 4
 class SectionMemory:
     """See the module. A section is CRLF, the field lines with CRLF, and CRLF."""
 
-    __slots__ = ("_start", "_start_environ", "_start_lines", "environ", "section")
+    __slots__ = ("_start", "_start_environ", "_start_lines", "environ", "head", "request", "section")
 
     def __init__(self) -> None:
         self.section = b""
         self.environ: Environ | None = None  # what `section` came to, once it has come twice; never changed
+        self.head = b""  # the last head with `section`, and its request line: the same bytes need no look at all
+        self.request: RequestLine | None = None
         self._start = b""  # the lines of the last section that came before its first passing one
         self._start_environ: Environ | None = None
         self._start_lines = 0
@@ -66,6 +68,7 @@ class SectionMemory:
         if section != self.section:
             self.section = section
             self.environ = None
+            self.head = b""
         elif self.environ is None:
             self.environ = environ.copy()
 

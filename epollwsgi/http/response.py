@@ -57,6 +57,13 @@ def insert_fields(response: bytes, fields: bytes) -> bytes:
     return response[:end] + fields + response[end:]
 
 
+def build_early_hints(headers: Sequence[object]) -> bytes:
+    """A 103 (Early Hints) with an application's fields. Raises ResponseInvalid. RFC 8297."""
+    fields = [parse_field(item) for item in headers]
+    lines = b"".join(field.line for field in fields if not field.role)
+    return b"HTTP/1.1 103 Early Hints\r\n" + lines + b"\r\n"
+
+
 def build_chunk(content: bytes) -> bytes:
     """One chunk of the chunked coding; content must not be empty. RFC 9112 section 7.1."""
     return b"%x\r\n%b\r\n" % (len(content), content)

@@ -11,7 +11,9 @@ import gc
 import os
 import signal
 import socket
+import sys
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -99,12 +101,15 @@ class Worker:
         # What was loaded stays: the collector need not look at it again and again. It costs Flask 5 us a request.
         gc.collect()
         gc.freeze()
+        sys.setswitchinterval(self._settings.switch_interval)
+        os.register_at_fork(after_in_child=weak_call(self, "leave_in_fork"))
         try:
             loop.running = True
-            while loop.running:
-                loop.turn()
-                if self._stop_at != float("inf"):
-                    self._drain_on()
+            if self.service.leader is None:
+                loop.run()
+            else:
+                self.service.leader.crew.leave = self._leave
+                self.service.leader.crew.run()
         finally:
             gc.unfreeze()
             signals.close()
@@ -114,6 +119,30 @@ class Worker:
             if self._access_log is not None:
                 self._access_log.flush()
         return 0
+
+    def _leave(self) -> None:
+        """End the process from another thread: the main one is stuck in a call of the application. Exit code 0."""
+        for listener in self._listeners:
+            listener.close()
+        if self._access_log is not None:
+            self._access_log.flush()
+        self._error_log.report_held_back()
+        os._exit(0)
+
+    def leave_in_fork(self) -> None:
+        """In a process that the application forked: let go of all that is its parent's, and tell nobody."""
+        loop = self.service.loop
+        loop.running = False
+        signal.set_wakeup_fd(-1)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        for handler in list(loop.handlers.values()):
+            sock = getattr(handler, "sock", None)
+            if sock is not None:
+                sock.close()
+        for listener in self._listeners:
+            listener.sock.close()
+        loop.epoll.close()
 
     def _on_signal(self, number: int) -> None:
         action, _ = SIGNALS[signal.Signals(number)]
@@ -136,12 +165,14 @@ class Worker:
             for listener in self._listeners:
                 listener.close()
             self.service.drain()
+            if self.service.leader is not None:
+                self.service.leader.crew.end_upgrades()
         self._stop_at = min(self._stop_at, now + timeout_s)
         self._linger_at = min(self._linger_at, now + linger_s)
-        self.service.loop.call_later(0, do_nothing)
+        self.service.loop.call_later(0, self._drain_on)
 
     def _drain_on(self) -> None:
-        """One look at what is still open, after each turn; the loop comes back in a moment."""
+        """One look at what is still open, now and again until nothing is."""
         now = time.monotonic()
         connections = self.service.connections
         loop = self.service.loop
@@ -152,8 +183,16 @@ class Worker:
                 self._error_log.warning(f"{len(connections)} connections were cut at the end (graceful_timeout)")
             loop.running = False
             return
-        loop.call_later(DRAIN_LOOK_S, do_nothing)
+        loop.call_later(DRAIN_LOOK_S, self._drain_on)
 
 
-def do_nothing() -> None:
-    """What a turn that only has to come is called for."""
+def weak_call(owner: object, name: str) -> Callable[[], None]:
+    """Calls a method of `owner` as long as that exists: what is registered for forks cannot be taken back."""
+    reference = weakref.ref(owner)
+
+    def call() -> None:
+        found = reference()
+        if found is not None:
+            getattr(found, name)()
+
+    return call

@@ -5,12 +5,11 @@ WIRE.md 5. Nothing of a traceback reaches the client; everything is in the error
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support import Client, Response, Server, ServerFactory, Truncated, wait_until
+from tests.support import Client, Response, Server, ServerFactory, Truncated, collect_events, wait_until
 
 BODY = b"first second"
 
@@ -231,7 +230,7 @@ def test_close_is_called_once_whatever_happens(name: str, server: Server) -> Non
             client.send(request(name, method, "1.1", "Connection: close"))
             client.read_to_end()
         with Client(server.address) as client:
-            events = json.loads(client.request(request("events")).body)
+            events = collect_events(client, request("events"), "close")
             assert [event.split()[0] for event in events].count("close") == 1, events
             assert events[-1].startswith("close")
 
@@ -244,7 +243,7 @@ def test_close_is_called_once_when_the_client_has_gone(server: Server) -> None:
         client.receive()
         client.reset()
     with Client(server.address) as client:
-        events = json.loads(client.request(request("events")).body)
+        events = collect_events(client, request("events"), "close")
         assert [event.split()[0] for event in events] == ["call", "close"]
 
 

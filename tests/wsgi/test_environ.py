@@ -21,7 +21,7 @@ ALWAYS = set(
     REQUEST_METHOD SCRIPT_NAME PATH_INFO QUERY_STRING RAW_URI REQUEST_URI SERVER_PROTOCOL SERVER_NAME SERVER_PORT
     SERVER_SOFTWARE REMOTE_ADDR REMOTE_PORT wsgi.version wsgi.url_scheme wsgi.input wsgi.input_terminated wsgi.errors
     wsgi.multithread wsgi.multiprocess wsgi.run_once wsgi.file_wrapper epollwsgi.client_gone epollwsgi.request_id
-    epollwsgi.peer
+    epollwsgi.peer wsgi.early_hints
     """.split()
 )
 
@@ -77,7 +77,7 @@ def test_every_key(server: Server) -> None:
         "wsgi.url_scheme": "http",
         "wsgi.input_terminated": True,
         "wsgi.run_once": False,
-        "wsgi.multithread": False,
+        "wsgi.multithread": True,
         "wsgi.multiprocess": False,
     }
     assert {key: seen[key] for key in expected} == expected

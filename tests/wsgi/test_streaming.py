@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Client, Server, ServerFactory, exchange, parse_responses, wait_until
+from tests.support import Client, Server, ServerFactory, collect_events, exchange, parse_responses, wait_until
 
 MEGABYTE = 1 << 20
 BODY = b"first second"
@@ -174,7 +174,7 @@ def test_application_waits_no_longer_than_send_timeout(start_server: ServerFacto
         assert other.request(request("events")).status == 200
         stuck.send(request("large?64"))
         stuck.receive(1)
-        events = json.loads(other.request(request("events")).body)
+        events = collect_events(other, request("events"), "close")
         assert [event.split()[0] for event in events] == ["call", "close"]
         with pytest.raises((AssertionError, ConnectionResetError)):
             check_large(stuck, 64 * 16)
@@ -226,7 +226,7 @@ def test_upload_of_200_megabytes_in_bounded_memory(start_server: ServerFactory, 
 
 def test_uploads_leave_no_files(start_server: ServerFactory, tmp_path: Path) -> None:
     """Temporary files have no name while they exist; descriptors and room are given back."""
-    options = ("--body-buffer-size", "1K", "--limit-spool-total", "12000")
+    options = ("--body-buffer-size", "1K", "--limit-spool-total", "30000")
     server = start_server("tests.apps.echo:app", "--tmp-upload-dir", str(tmp_path), *options)
     data = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000
     with Client(server.address) as client, Client(server.address) as unfinished:
@@ -294,7 +294,7 @@ def test_client_gone(server: Server, tmp_path: Path) -> None:
                 (directory / "1").touch()
                 if name == "half":
                     assert client.read_response().body == b"False"
-            events = json.loads(other.request(request("events")).body)
+            events = collect_events(other, request("events"), "gone")
             assert (f"gone {name == 'reset'}" in [event.rpartition(" ")[0] for event in events]) is True
 
 

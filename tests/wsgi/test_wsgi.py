@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from tests.support import Client, Response, Server, ServerFactory
+from tests.support import Client, Response, Server, ServerFactory, collect_events
 
 BODY = b"first second"
 
@@ -84,11 +83,9 @@ def request(name: str, method: str = "GET", version: str = "1.1", *fields: str) 
     return "\r\n".join((f"{method} /{name} HTTP/{version}", "Host: h", *fields, "", "")).encode()
 
 
-def read_events(client: Client) -> list[str]:
+def read_events(client: Client, *words: str) -> list[str]:
     """What the application noted since the last time."""
-    events = json.loads(client.request(request("events")).body)
-    assert isinstance(events, list)
-    return events
+    return collect_events(client, request("events"), *words)
 
 
 def check_events(shape: Shape, events: list[str]) -> None:

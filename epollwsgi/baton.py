@@ -1,0 +1,56 @@
+"""Who leads: the baton, one token for each call into the application that the leader makes itself.
+
+    leader   puts a token, calls the application, takes the token back by its name
+    watch    sees the same token twice, takes it by its name: the loop is another thread's now
+
+Whoever takes the token has the loop; `dict.pop` is atomic, so exactly one does. The token of a call is its `Exchange`,
+which is no other's while anybody refers to it: nobody can take a successor's token for his own. The watch parks while
+nothing is called:
+
+    watch    sets `is_parked`, looks at the baton again, waits
+    leader   puts the token, looks at `is_parked`, wakes the watch
+
+Each writes before it looks, so that at least one sees the other.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+
+class Baton:
+    """See the module. `held` has the token in play, and nothing while no call is."""
+
+    def __init__(self) -> None:
+        self.held: dict[Any, bool] = {}
+        self.is_parked = False
+        # Calls on other threads that have not been answered: whoever takes one out may answer it (see `watchdog`).
+        self.unanswered: dict[Any, bool] = {}
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def unpark(self) -> None:
+        """Wake the watch."""
+        self.is_parked = False
+        try:
+            self._gate.release()
+        except RuntimeError:
+            pass  # woken already
+
+    def wait(self, seconds: float) -> None:
+        """The watch waits for `unpark`, at most so long."""
+        self._gate.acquire(timeout=seconds)
+
+    def park(self, seconds: float) -> None:
+        """The watch has seen no call for a while: wait until there is one."""
+        self.is_parked = True
+        if not self.held:
+            self.wait(seconds)
+        self.is_parked = False
+
+    def look(self) -> Any:
+        """The token that is held; None if none is."""
+        for token in list(self.held):
+            return token
+        return None
