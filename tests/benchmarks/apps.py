@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,4 +25,25 @@ def post(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
     content = environ["wsgi.input"].read(size)
     status = "200 OK" if len(content) == size else "500 Content Cut Short"
     start_response(status, HEADERS[:])
+    return [HELLO]
+
+
+def compute(duration_s: float) -> None:
+    """Use so much CPU time, however many threads share the interpreter."""
+    end_s = time.thread_time() + duration_s
+    while time.thread_time() < end_s:
+        for _ in range(500):
+            pass
+
+
+WORK: dict[str, Callable[[float], None]] = {"/sleep": time.sleep, "/compute": compute}
+
+
+def mixed(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Work first where the path begins with a name in WORK, for `?ms=` milliseconds; then answer as `hello` does."""
+    path = environ["PATH_INFO"]
+    for name, work in WORK.items():
+        if path.startswith(name):
+            work(int(environ["QUERY_STRING"].removeprefix("ms=")) / 1000)
+    start_response("200 OK", HEADERS[:])
     return [HELLO]
