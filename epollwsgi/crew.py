@@ -12,7 +12,6 @@ attribute:
     permits          to be in the application, one for each of `threads`; a seat at work has one, the leader may
     standby          seats that wait: each appends itself; the leader and the watch take
     at_work          seats in the application, with their exchange: each its own entry, the watch that of an old leader
-    upgrades         calls that have a socket: the leader adds, each takes out itself
     seats            all seats: whoever makes one, each takes out itself
     leader           the seat that leads: whoever hands the loop over
 
@@ -65,8 +64,6 @@ class Crew:
         self.is_main_bound = threads == 1
         self.is_stopping = False
         self.leave: Callable[[], None] = do_nothing  # ends the process where the main thread cannot
-        self.ends_upgrades = False  # the worker drains
-        self.upgrades: dict[Exchange, threading.Thread] = {}  # calls that have their connection's socket
         self._loop = loop
         self._application = application
         self._most_seats = threads + 1
@@ -283,36 +280,6 @@ class Crew:
             exchange.route.note_duration(monotonic() - exchange.started_at)
         self.at_work[seat] = None
         self.baton.unanswered.pop(exchange, None)
-
-    def run_upgrade(self, exchange: Exchange) -> bool:
-        """A call that has its connection's socket, on a thread of its own; False if none can be started."""
-        exchange.leads = False
-        thread = threading.Thread(target=self._upgrade, args=(exchange,), name="epollwsgi-upgrade", daemon=True)
-        self.upgrades[exchange] = thread
-        exchange.sink.become_owned()
-        self.baton.unanswered[exchange] = True
-        try:
-            thread.start()
-        except RuntimeError as error:
-            self._log(f"no thread can be started: {error}")
-            self.upgrades.pop(exchange, None)
-            return False
-        if self.ends_upgrades:
-            exchange.sink.end_input()
-        return True
-
-    def _upgrade(self, exchange: Exchange) -> None:
-        try:
-            exchange.run(self._application, False)
-        finally:
-            self.baton.unanswered.pop(exchange, None)
-            self.upgrades.pop(exchange, None)
-
-    def end_upgrades(self) -> None:
-        """The worker drains: the application reads the end of its sockets' input."""
-        self.ends_upgrades = True
-        for exchange in list(self.upgrades):
-            exchange.sink.end_input()
 
     # --- the watch --------------------------------------------------------------------------------------------------
 

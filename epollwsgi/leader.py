@@ -23,6 +23,7 @@ from epollwsgi.loop import BATCH_WAIT_S, Loop
 from epollwsgi.routes import QUICK_S, Route, Routes
 from epollwsgi.seats import LeadLost
 from epollwsgi.sink import Sink
+from epollwsgi.upgrades import Upgrades
 from epollwsgi.wsgi import Application, Exchange
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Leader:
         self.routes = Routes()
         self._known = self.routes.known
         self.crew = Crew(loop, application, settings.threads, self._on_overrun, log.warning)
+        self.upgrades = Upgrades(application, self.crew.baton, log.warning)
         self._is_checking = False
         self._is_pool = settings.dispatch == "pool" and settings.threads > 1
         if self._is_pool:
@@ -105,12 +107,11 @@ class Leader:
         exchange.head = None
         exchange.framing = UNKNOWN
         exchange.is_upgrade = True
-        if len(self.crew.upgrades) >= self._settings.upgrade_threads:
+        if len(self.upgrades.calls) >= self._settings.upgrade_threads:
             self._answer(exchange, 503, f"upgrade_threads = {self._settings.upgrade_threads} are in use")
             return
         environ["gunicorn.socket"] = sink.hand_over_socket()
-        if not self.crew.run_upgrade(exchange):
-            self.crew.baton.unanswered.pop(exchange, None)
+        if not self.upgrades.start(exchange):
             self._answer(exchange, 503, "no thread can be started")
 
     def _find_route(self, request: RequestLine) -> Route:

@@ -42,7 +42,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...], str], ...] = (
     ),
     (5, ("static/handler", "answer"), "file to reply; what the application gives to response"),
     (6, ("wsgi",), "one call of the application"),
-    (7, ("crew", "body"), "the threads of a worker; collecting a request's content"),
+    (7, ("crew", "upgrades", "body"), "the threads of a worker; collecting a request's content"),
     (8, ("leader",), "which thread calls the application"),
     (9, ("service",), "what all connections of a worker share"),
     (10, ("output",), "the sending half of a connection"),

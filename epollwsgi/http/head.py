@@ -10,7 +10,7 @@ remembered too, without their query.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -68,7 +68,7 @@ class RequestLine:
     is_plain: bool
     """HTTP/1.1 with a path below the script name, Host as in its field"""
 
-    path_notes: PathNotes
+    path_notes: PathNotes = field(compare=False, repr=False)
     """shared by all request lines that differ in their query only"""
 
     def with_query(self, query: str) -> RequestLine:

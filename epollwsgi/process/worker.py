@@ -166,7 +166,7 @@ class Worker:
                 listener.close()
             self.service.drain()
             if self.service.leader is not None:
-                self.service.leader.crew.end_upgrades()
+                self.service.leader.upgrades.end()
         self._stop_at = min(self._stop_at, now + timeout_s)
         self._linger_at = min(self._linger_at, now + linger_s)
         self.service.loop.call_later(0, self._drain_on)
