@@ -206,8 +206,13 @@ class Connection(Dispatch):
                 memory.head = data
                 memory.request = request
         keep = service.keeps and (not self._ending or self._buffer != b"")
-        if service.fresh and keep and request.method == "GET" and request.path in service.fresh:
-            self.respond_fresh(request, memory.environ)
+        if self.goes_straight:
+            self.call_application(request, memory.environ.copy(), keep, None)
+        elif keep and request.path in service.fresh and request.method == "GET":
+            response = service.fresh[request.path]
+            self.respond(response, True)
+            if self.is_logged:
+                self.log_fresh(request, memory.environ, response)
         else:
             self.dispatch(request, memory.environ.copy(), keep, None)
 
@@ -242,7 +247,10 @@ class Connection(Dispatch):
         elif roles or not keep or not request.is_plain or request.method != "GET" or request.path not in service.fresh:
             self.dispatch(request, environ, keep, None)
         else:
-            self.respond_fresh(request, environ)
+            response = service.fresh[request.path]
+            self.respond(response, True)
+            if self.is_logged:
+                self.log_fresh(request, environ, response)
 
     def _new_environ(self) -> Environ:
         """All keys that do not depend on a request. WIRE.md section 4."""

@@ -14,6 +14,7 @@ from epollwsgi.errors import HTTPError
 from epollwsgi.http import response as r
 from epollwsgi.http.fields import Environ, parse_host
 from epollwsgi.http.head import RequestLine
+from epollwsgi.leader import Leader
 from epollwsgi.output import Output
 from epollwsgi.service import Service
 from epollwsgi.states import APP, SEND
@@ -26,19 +27,21 @@ ALLOW_FILES = b"Allow: GET, HEAD, OPTIONS\r\n"
 class Dispatch(Output):
     """See the module."""
 
-    __slots__ = ("_started_at",)
+    __slots__ = ("_started_at", "goes_straight", "leader")
 
     def __init__(self, service: Service, sock: socket.socket, peer: tuple[str, str]) -> None:
         super().__init__(service, sock, peer)
         self._started_at = 0.0
+        self.leader: Leader = service.leader  # type: ignore[assignment]  # asked for only where there is one
+        # Neither files nor a log nor a unix socket: every plain request is the application's.
+        self.goes_straight = (
+            service.leader is not None and service.static is None and not self.is_logged and not self.is_unix
+        )
 
-    def respond_fresh(self, request: RequestLine, fields: Environ) -> None:
-        """A file from memory, its whole response prebuilt."""
-        response = self.service.fresh[request.path]
-        self.respond(response, True)
-        if self.is_logged:
-            self._started_at = monotonic()
-            self.log_access(request, fields, 200, len(response) - response.index(b"\r\n\r\n") - 4)
+    def log_fresh(self, request: RequestLine, fields: Environ, response: bytes) -> None:
+        """A file was sent from memory, its whole response prebuilt."""
+        self._started_at = monotonic()
+        self.log_access(request, fields, 200, len(response) - response.index(b"\r\n\r\n") - 4)
 
     def dispatch(
         self,
@@ -64,6 +67,13 @@ class Dispatch(Output):
                 self._answer_itself(request, environ, keep)
                 return
             self._set_unusual(request, environ)
+        self.call_application(request, environ, keep, content, is_upgrade)
+
+    def call_application(
+        self, request: RequestLine, environ: Environ, keep: bool, content: BinaryIO | None, is_upgrade: bool = False
+    ) -> None:
+        """A whole request for the application, and for nobody else. With `goes_straight` that is every plain one."""
+        service = self.service
         environ["REQUEST_METHOD"] = request.method
         environ["PATH_INFO"] = request.path_info
         environ["QUERY_STRING"] = request.query
@@ -78,9 +88,9 @@ class Dispatch(Output):
             self.is_apart = True  # the answer goes behind what still waits there
         self.state = APP
         if is_upgrade:
-            leader.call_with_socket(self, request, environ)
+            self.leader.call_with_socket(self, request, environ)
             return
-        leader.call(self, request, environ, keep, keep and request.method != "HEAD" and request.is_plain)
+        self.leader.call(self, request, environ, keep, keep and request.method != "HEAD" and request.is_plain)
 
     def _set_unusual(self, request: RequestLine, environ: Environ) -> None:
         """What differs where the request is not plain, or came over a unix socket. WIRE.md section 4."""
