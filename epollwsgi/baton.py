@@ -25,6 +25,8 @@ class Baton:
     def __init__(self) -> None:
         self.held: dict[Any, bool] = {}
         self.is_parked = False
+        self.is_calm = False  # the watch waits long: only quick routes are being called
+        self.is_hurried = False  # another has been called since the watch looked last
         # Calls on other threads that have not been answered: whoever takes one out may answer it (see `watchdog`).
         self.unanswered: dict[Any, bool] = {}
         self._gate = threading.Lock()
@@ -41,6 +43,19 @@ class Baton:
     def wait(self, seconds: float) -> None:
         """The watch waits for `unpark`, at most so long."""
         self._gate.acquire(timeout=seconds)
+
+    def hurry(self) -> None:
+        """A route that is not known to be quick is called next: the watch looks often."""
+        self.is_hurried = True
+        if self.is_calm:
+            self.unpark()
+
+    def wait_calmly(self, seconds: float) -> None:
+        """The watch waits while there are quick calls only; set before looking, as when it parks."""
+        self.is_calm = True
+        if not self.is_hurried:
+            self.wait(seconds)
+        self.is_calm = False
 
     def park(self, seconds: float) -> None:
         """The watch has seen no call for a while: wait until there is one."""

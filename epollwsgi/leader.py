@@ -131,6 +131,7 @@ class Leader:
                 return False
             if self._loop.batch:
                 self._loop.flush()
+            crew.baton.hurry()
         return True
 
     def _hand_off(self, exchange: Exchange) -> None:
