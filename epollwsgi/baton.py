@@ -10,7 +10,8 @@ nothing is called:
     watch    sets `is_parked`, looks at the baton again, waits
     leader   puts the token, looks at `is_parked`, wakes the watch
 
-Each writes before it looks, so that at least one sees the other.
+Each writes before it looks, so that at least one sees the other. While there are only calls of quick routes the watch
+waits longer, in the same way: it sets `is_calm` and looks at `is_hurried`, which the leader sets before any other call.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Baton:
         self.is_parked = False
         self.is_calm = False  # the watch waits long: only quick routes are being called
         self.is_hurried = False  # another has been called since the watch looked last
-        # Calls on other threads that have not been answered: whoever takes one out may answer it (see `watchdog`).
+        # Calls on other threads that have not been answered: whoever takes one out may answer it (see `leader`).
         self.unanswered: dict[Any, bool] = {}
         self._gate = threading.Lock()
         self._gate.acquire()
