@@ -3,6 +3,9 @@
 Patterns are applied with `fullmatch` to one line without its CRLF. Optional white space is never matched beside
 another optional run: values are captured whole and stripped of SP and HTAB afterwards. Who calls them: `head`, `body`,
 `response`.
+
+Only runs of single bytes are possessive (`[...]*+`), never groups: Python before 3.11.5 matches what such a group must
+not (gh-106052). What a group can begin with is never in doubt, so that it has nothing to try again.
 """
 
 from __future__ import annotations
@@ -33,16 +36,16 @@ ABSOLUTE_FORM = re.compile(rb"(?i:https?)://([^/?#]++)(/[!\"$->@-~]*+)?(?:\?([!\
 
 # Host = uri-host [ ":" port ]. RFC 9110 section 7.2, RFC 3986 section 3.2.2: reg-name less the comma and the quote,
 # which end one name and begin the next for whoever joins or quotes field values. An IPv6 address is checked further.
-HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|((?:[A-Za-z0-9\-._~!$&()*+;=]|%[0-9A-Fa-f]{2})*+))(?::([0-9]*+))?")
+HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|((?:[A-Za-z0-9\-._~!$&()*+;=]++|%[0-9A-Fa-f]{2})*))(?::([0-9]*+))?")
 
 # Content-Length = 1*DIGIT, here at most 19. RFC 9110 section 8.6.
 CONTENT_LENGTH = re.compile(rb"[0-9]{1,19}")
 
 # chunk-size [ chunk-ext ]. RFC 9112 section 7.1 and 7.1.1. White space stands only where the grammar has BWS.
-_QUOTED = rb"\"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+\""
+_QUOTED = rb"\"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]++|\\[\t \x21-\x7e\x80-\xff])*\""
 CHUNK_SIZE = re.compile(
     rb"([0-9A-Fa-f]{1,16})"
-    rb"((?:[ \t]*+;[ \t]*+" + TCHAR + rb"++(?:[ \t]*+=[ \t]*+(?:" + TCHAR + rb"++|" + _QUOTED + rb"))?+)*+)"
+    rb"((?:[ \t]*+;[ \t]*+" + TCHAR + rb"++(?:[ \t]*+=[ \t]*+(?:" + TCHAR + rb"++|" + _QUOTED + rb"))?)*)"
 )
 
 # status-code SP [ reason-phrase ], as an application gives it. RFC 9112 section 4, PEP 3333.
