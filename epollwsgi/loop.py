@@ -193,11 +193,6 @@ class Loop:
         """End a poll that sleeps."""
         os.eventfd_write(self._waker.fd, 1)
 
-    @property
-    def wake_fd(self) -> int:
-        """The eventfd; writing 8 bytes to it ends a poll that sleeps."""
-        return self._waker.fd
-
     # --- the turn ---------------------------------------------------------------------------------------------------
 
     @property
