@@ -44,7 +44,7 @@ def test_504_while_the_thread_is_stuck(start_server: ServerFactory, tmp_path: Pa
                 assert other.request(get(f"/blocking?{number}")).status == 200
             state = json.loads(other.request(get("/state")).body)
             assert "behind" not in state["calls"]
-        log = server.wait_for_log("504")
+        log = server.wait_for_log("answered with 504")
         assert log.count("answered with 504") == 1
         assert f"GET /gate?{gate}" in log
         assert "in wait_for_file" in log
@@ -91,7 +91,7 @@ def test_response_that_has_begun_has_all_the_time(start_server: ServerFactory, t
                 gate.touch()
                 assert client.read_response().body == b"first second"
             assert client.request(get("/quick?after")).status == 200
-        assert "504" not in server.stderr_text()
+        assert "answered with 504" not in server.stderr_text()
 
     run_for_each(servers, check)
 
@@ -107,7 +107,7 @@ def test_close_that_takes_long_is_not_answered_again(start_server: ServerFactory
             assert client.is_quiet(0.9), client.receive()
             gate.touch()
             assert client.request(get("/quick?after")).status == 200
-        assert "504" not in server.stderr_text()
+        assert "answered with 504" not in server.stderr_text()
 
     run_for_each(servers, check)
 
