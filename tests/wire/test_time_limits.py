@@ -359,6 +359,6 @@ def test_limits_after_a_stall(start_server: ServerFactory) -> None:
 def test_refusal_names_the_setting(start_server: ServerFactory) -> None:
     server = start_server("tests.apps.shapes:app", "--header-timeout=0.2", "--body-timeout=0.2")
     assert refused_after(server, b"", first=b"GET")[0] == 408
-    assert "header_timeout" in server.wait_for_log("408")
+    assert "header_timeout" in server.wait_for_log("with 408")
     assert refused_after(server, b"", first=post(b"Content-Length: 3"))[0] == 408
     server.wait_for_log("body_timeout")

@@ -254,7 +254,7 @@ def test_upload_without_room_is_503(start_server: ServerFactory, tmp_path: Path)
         assert client.read_to_end() == b""
     with Client(server.address) as client:
         assert client.request(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc").status == 200
-    assert "No such file or directory" in server.wait_for_log("503")
+    assert "No such file or directory" in server.wait_for_log("with 503")
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
@@ -277,7 +277,7 @@ def test_upload_to_a_full_disk_is_503(start_server: ServerFactory, framing: str)
         wait_until(lambda: server.descriptor_count() <= count, what="descriptors to be given back")
         small = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
         assert other.request(small).status == 200
-    assert "File too large" in server.wait_for_log("503")
+    assert "File too large" in server.wait_for_log("with 503")
 
 
 def test_client_gone(server: Server, tmp_path: Path) -> None:
