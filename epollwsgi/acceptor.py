@@ -1,25 +1,33 @@
 """Accepting connections from one listener: in bounded batches, and not at all while descriptors are short.
 
-Level-triggered: what one turn leaves in the backlog, the next is told of. Called by the loop, last in its turn.
+Level-triggered: what one turn leaves in the backlog, the next is told of. Called by the loop, last in its turn. Where
+other workers have the same listener, `spread` says how many may be taken, and when this worker steps aside.
 """
 
 from __future__ import annotations
 
 import errno
+import resource
+import select
 import socket
+from time import monotonic
 from typing import Any
 
 from epollwsgi.connection import Connection
 from epollwsgi.http.fields import Environ
 from epollwsgi.listener import Listener
+from epollwsgi.loop import EXCLUSIVE, IN
 from epollwsgi.service import Service
+from epollwsgi.spread import ACCEPTS_PER_TURN, Spread
 
-ACCEPTS_PER_TURN = 64
+# More than a backlog holds.
+EVERYTHING = 1 << 16
 PAUSE_S = 0.1
 # A connection has at least so long for the first byte of its first request, whatever keepalive is.
 FIRST_REQUEST_S = 5.0
-# Idle connections closed at once when room is needed.
+# Idle connections closed at once when room is needed: so many, or this part of all. Each time all are looked at.
 EVICTED = 16
+EVICTED_PART = 64
 # A connection that was just opened, or answered, is not idle yet: its next request may be under way.
 SURELY_IDLE_S = 0.5
 LOG_INTERVAL_S = 60.0
@@ -32,19 +40,28 @@ class Acceptor:
     def __init__(self, service: Service, listener: Listener, limit: int) -> None:
         """limit: connections of the whole worker."""
         self.fd = listener.fd
+        self.sock = listener.sock
+        self.is_open = True
+        self.is_in = False  # in the loop's epoll
+        self.accepted_at = 0.0  # when a connection came at last (monotonic), while the backlog is being emptied
         self._service = service
-        self._sock = listener.sock
         self._limit = limit
-        self._is_open = True
+        self._fd_limit = descriptor_limit() * 9 // 10
+        self._is_emptying = False
+        self._is_paused = False
+        self._none_idle_until = 0.0
         self._logged_at = float("-inf")
         self._is_unix = listener.is_unix
-        name: Any = self._sock.getsockname()
+        name: Any = self.sock.getsockname()
         self._template: Environ | None = None  # None where each connection has a local address of its own
         if self._is_unix:
             self._template = service.template_for(None)
         elif not is_wildcard(name[0]):
             self._template = service.template_for((name[0], str(name[1])))
-        service.loop.add_acceptor(self)
+        if service.mine is not None:
+            service.spread = service.spread or Spread(service.mine, service.loop, service.connections)
+            service.spread.members.append(self)
+        self.settle()
 
     def on_event(self, mask: int) -> None:
         """Connections wait."""
@@ -52,14 +69,62 @@ class Acceptor:
 
     def accept(self) -> None:
         """Take what waits, up to a bound."""
-        if not self._is_open:
+        if not self.is_open:
             return
+        spread = self._service.spread
+        if spread is None or self._is_emptying:
+            self._take(ACCEPTS_PER_TURN)
+        else:
+            self._take(spread.allowance())
+            spread.on_accepted()
+
+    def empty_backlog(self) -> None:
+        """From now on take all that waits, whatever this worker has: nobody else may be left to do it."""
+        self._is_emptying = True
+        self.accepted_at = monotonic()
+        self._take(EVERYTHING)
+        self.settle()
+
+    def stop(self) -> None:
+        """Accept no more; the listener itself is its owner's."""
+        if self._is_emptying and self.is_open:
+            self._take(EVERYTHING)  # this process may have been stopped since it last looked
+        self.is_open = False
+        self.settle()
+
+    def settle(self) -> None:
+        """Be in epoll, or not, as all that bears on it says by now."""
+        spread = self._service.spread
+        is_away = spread is not None and spread.is_away and not self._is_emptying
+        wanted = self.is_open and not self._is_paused and not is_away
+        if wanted is self.is_in:
+            return
+        self.is_in = wanted
+        if wanted:
+            self._service.loop.add_handler(self, IN if spread is None else IN | EXCLUSIVE)
+        else:
+            self._service.loop.remove_handler(self)
+        if spread is not None:
+            spread.note_listening()
+
+    def has_waiting(self) -> bool:
+        """Whether connections wait in the backlog."""
+        if not self.is_open:
+            return False
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def _take(self, count: int) -> None:
+        """Accept up to `count` connections."""
         service = self._service
-        for _ in range(ACCEPTS_PER_TURN):
-            if len(service.connections) >= self._limit * 9 // 10 and not self._make_room():
+        nearly_full = self._limit * 9 // 10
+        evicted = 0
+        for _ in range(count):
+            if len(service.connections) >= nearly_full and not self._make_room():
                 return
             try:
-                sock, peer = self._sock.accept()
+                sock, peer = self.sock.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -68,17 +133,10 @@ class Acceptor:
                     return
                 continue  # that one has gone already, accept(2)
             self._add(sock, peer)
-
-    def drain(self) -> None:
-        """Take all that waits in the backlog, then stop for good; the listener itself is its owner's."""
-        self.accept()
-        self.stop()
-
-    def stop(self) -> None:
-        """Accept no more."""
-        if self._is_open:
-            self._is_open = False
-            self._service.loop.remove_acceptor(self)
+            if self._is_emptying:
+                self.accepted_at = monotonic()
+            if sock.fileno() >= self._fd_limit and not evicted:  # the lowest that was free: so many are in use
+                evicted = self._close_idle()  # which gives back descriptors at the end of the next turn
 
     def _add(self, sock: socket.socket, peer: Any) -> None:
         sock.setblocking(False)
@@ -102,12 +160,21 @@ class Acceptor:
 
     def _make_room(self) -> bool:
         """False where the limit is reached and no connection is idle: accepting pauses."""
-        service = self._service
-        if close_idle(service, EVICTED) or len(service.connections) < self._limit:
+        if self._close_idle() or len(self._service.connections) < self._limit:
             return True
         self._pause()
         self._log(f"{self._limit} connections are open and none is idle: accepting pauses (worker_connections)")
         return False
+
+    def _close_idle(self) -> int:
+        """Close connections that idle, longest first; how many. Where none did, they are looked at again later only."""
+        now = self._service.loop.now
+        if now < self._none_idle_until:
+            return 0
+        closed = close_idle(self._service, max(EVICTED, len(self._service.connections) // EVICTED_PART))
+        if not closed:
+            self._none_idle_until = now + PAUSE_S
+        return closed
 
     def _on_shortage(self, error: OSError) -> None:
         """No descriptor is left: close idle connections, or leave the backlog alone for a moment; never spin."""
@@ -117,13 +184,13 @@ class Acceptor:
         self._log(f"cannot accept: {error.strerror}; " + (f"closed {closed} idle connections" if closed else "pausing"))
 
     def _pause(self) -> None:
-        loop = self._service.loop
-        loop.remove_acceptor(self)
-        loop.call_later(PAUSE_S, self._resume)
+        self._is_paused = True
+        self.settle()
+        self._service.loop.call_later(PAUSE_S, self._resume)
 
     def _resume(self) -> None:
-        if self._is_open:
-            self._service.loop.add_acceptor(self)
+        self._is_paused = False
+        self.settle()
 
     def _log(self, message: str) -> None:
         now = self._service.loop.now
@@ -143,3 +210,9 @@ def close_idle(service: Service, limit: int, idle_s: float = SURELY_IDLE_S) -> i
 def is_wildcard(host: str) -> bool:
     """Whether a socket bound to host takes connections to any address."""
     return host in ("0.0.0.0", "::")
+
+
+def descriptor_limit() -> int:
+    """How many descriptors this process may have."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return EVERYTHING if soft == resource.RLIM_INFINITY else soft

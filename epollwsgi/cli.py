@@ -6,13 +6,10 @@ the user ends in one message and the exit code of its class in `errors`, never i
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import sys
-import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +31,8 @@ if TYPE_CHECKING:
 
     import click
 
+    from epollwsgi.process.fleet import Plan
+
 SUMMARY = "Serve a WSGI application or a directory of files."
 EXAMPLES = """\
   epollwsgi app:app                            the application `app` in app.py
@@ -45,9 +44,9 @@ EXAMPLES = """\
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; the exit code of the process."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a worker has its own: TERM ends a start like INT
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a master has its own: TERM ends a start like INT
     try:
-        return start(arguments) if arguments is not None else end(start(sys.argv[1:]))
+        return start(sys.argv[1:] if arguments is None else arguments, is_command=arguments is None)
     except StartError as error:
         say(f"epollwsgi: {error}\n")
         return error.exit_code
@@ -68,25 +67,62 @@ def say(text: str) -> None:
 # --- the command line -----------------------------------------------------------------------------------------------
 
 
-def start(arguments: Sequence[str]) -> int:
-    """Read the settings, then serve, or do what the options ask for instead. Raises StartError."""
+def start(arguments: Sequence[str], is_command: bool = False) -> int:
+    """Read the settings, then serve, or do what the options ask for instead. Raises StartError.
+
+    is_command: the process was started for nothing else, so that its command can be started again.
+    """
+    found = parse_command(arguments)
+    if found is None:  # --help or --version has answered
+        return 0
+
+    from epollwsgi.process.origin import find_origin
+    from epollwsgi.process.upgrade import take_state
+
+    state = take_state(os.environ)
+    origin = find_origin(is_command)
+    loaded, target = load_all(*found)
+    plan = make_plan(loaded, target)
+    if loaded.settings.print_config:
+        print(describe_settings(loaded))
+    if loaded.settings.print_config or loaded.settings.check_config:
+        if plan.application_name:
+            check_application(plan)
+        return 0
+
+    from epollwsgi.process.start import run_master
+
+    plans = [plan]  # the first is made already; a reload makes another
+
+    def read() -> Plan:
+        return plans.pop() if plans else make_plan(*load_all(*found))
+
+    return run_master(read, origin, state)
+
+
+def parse_command(arguments: Sequence[str]) -> tuple[str, dict[str, object]] | None:
+    """The positional argument and the options given; None where an option has answered already. Raises UsageError."""
     import click
 
-    command = build_command()
     try:
-        found = command.main(list(arguments), prog_name="epollwsgi", standalone_mode=False)
+        found = build_command().main(list(arguments), prog_name="epollwsgi", standalone_mode=False)
     except click.ClickException as error:
         raise UsageError(f"{error.format_message()} (epollwsgi --help shows all options)") from None
     except click.Abort:
         raise KeyboardInterrupt from None
-    if not isinstance(found, tuple):  # --help or --version has answered
-        return 0
-    target, given = found
+    return found if isinstance(found, tuple) else None
+
+
+def load_all(target: str, given: Mapping[str, object]) -> tuple[Loaded, str]:
+    """The settings of all sources, and what they serve. Raises StartError."""
+    command = build_command()
     loaded = load(given, os.environ, gunicorn_arguments(command, os.environ.get("GUNICORN_CMD_ARGS", "")))
     if not (target or loaded.settings.wsgi_app or loaded.settings.static or loaded.settings.print_config):
+        import click
+
         click.echo(command.get_help(click.Context(command, info_name="epollwsgi")))
         raise UsageError("nothing to serve: name an application or a directory")
-    return run(loaded, target or loaded.settings.wsgi_app)
+    return loaded, target or loaded.settings.wsgi_app
 
 
 def gunicorn_arguments(command: click.Command, text: str) -> dict[str, object]:
@@ -206,9 +242,10 @@ def given_values(ctx: click.Context, values: Mapping[str, object]) -> dict[str, 
 # --- a start --------------------------------------------------------------------------------------------------------
 
 
-def run(loaded: Loaded, target_text: str) -> int:
-    """Serve what is named, a site of the static mounts where nothing is; the exit code. Raises StartError."""
+def make_plan(loaded: Loaded, target_text: str) -> Plan:
+    """What is to be served: what is named, or a site of the static mounts. Raises StartError."""
     from epollwsgi import importer
+    from epollwsgi.process.fleet import Plan
 
     settings = loaded.settings
     enter(settings)
@@ -221,57 +258,43 @@ def run(loaded: Loaded, target_text: str) -> int:
     if not application_name and target is None:
         for mount in settings.static:
             importer.check_site(mount.directory, settings.allow_source)
-    if settings.print_config or settings.check_config:
-        if settings.print_config:
-            print(describe_settings(loaded))
-        if application_name:
-            load_checked(loaded, application_name)
-        return 0
-    return serve(loaded, application_name)
+    return Plan(
+        settings,
+        application_name,
+        lambda addresses: build_banner(loaded, application_name, addresses),
+        warnings=list(filter(None, [describe_ignored(loaded)])),
+        static_source=loaded.source("static"),
+    )
 
 
-def serve(loaded: Loaded, application_name: str, application: WSGIApplication | None = None) -> int:
-    """Open listeners, load the application unless it is there, run the worker; the exit code. Raises StartError."""
-    from epollwsgi.listener import open_listeners
-    from epollwsgi.log import open_logs
-    from epollwsgi.process.worker import Worker  # before the application, which may patch what the server is made of
+def check_application(plan: Plan) -> None:
+    """Load it as a worker would. Raises StartError."""
+    from epollwsgi import importer
+    from epollwsgi.process.privileges import find_identity
 
-    log, access_log = open_logs(loaded.settings)
-    listeners = open_listeners(loaded.settings)
-    try:
-        if application is None and application_name:
-            application = load_checked(loaded, application_name)
-        say(build_banner(loaded, application_name, [str(listener) for listener in listeners]))
-        if ignored := describe_ignored(loaded):
-            log.warning(ignored)
-        code = Worker(loaded.settings, application, listeners, log, access_log).run()
-    finally:
-        for listener in listeners:  # a unix socket would stay behind
-            listener.close()
-    log.report_held_back()
-    return code
-
-
-def end(code: int) -> int:
-    """The exit code; where threads of the application are still at work the process ends here. OPERATIONS.md 2."""
-    if threading.active_count() > 1:
-        atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(code)
-    return code
+    identity = find_identity(plan.settings)
+    if identity is not None:
+        identity.drop(plan.settings.initgroups)
+    importer.load_checked(plan.application_name, plan.settings, plan.static_source)
 
 
 def serve_object(application: WSGIApplication, given: Mapping[str, object]) -> int:
     """What `epollwsgi.serve` does."""
     from epollwsgi import importer
+    from epollwsgi.process.fleet import Plan
+    from epollwsgi.process.origin import find_origin
+    from epollwsgi.process.start import run_master
 
-    loaded = Loaded()
-    loaded.set("serve()", given)
-    enter(loaded.settings)
-    importer.check_mounts(loaded.settings.static, "", loaded.source("static"))
-    return serve(loaded, getattr(application, "__name__", "") or type(application).__name__, application)
+    name = getattr(application, "__name__", "") or type(application).__name__
+
+    def read() -> Plan:
+        loaded = Loaded()
+        loaded.set("serve()", given)
+        enter(loaded.settings)
+        importer.check_mounts(loaded.settings.static, "", loaded.source("static"))
+        return Plan(loaded.settings, name, lambda addresses: build_banner(loaded, name, addresses), application)
+
+    return run_master(read, find_origin(is_command=False), None)
 
 
 def enter(settings: Settings) -> None:
@@ -298,16 +321,6 @@ def site_mounts(loaded: Loaded, directory: str) -> tuple[StaticMount, ...]:
         raise UsageError(f"--static /=... and the directory {directory} both want to be served at /")
     loaded.sources["static"] = f"{COMMAND_LINE} and {loaded.source('static')}" if others else COMMAND_LINE
     return (*others, StaticMount("/", directory))
-
-
-def load_checked(loaded: Loaded, application_name: str) -> WSGIApplication:
-    """The application, unless a static mount would publish its source. Raises StartError."""
-    from epollwsgi import importer
-
-    application = importer.load_application(application_name)
-    source = loaded.source("static")
-    importer.check_mounts(loaded.settings.static, importer.module_file(application_name), source)
-    return application
 
 
 def build_banner(loaded: Loaded, application_name: str, addresses: Sequence[str]) -> str:

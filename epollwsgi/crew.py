@@ -39,6 +39,7 @@ WATCH_S = 0.002
 CALM_S = 0.01
 HURRY_S = 0.25
 PARK_S = 1.0
+BEAT_S = 0.9  # a watch that is parked wakes up once a second
 # A thread beyond the one that must stand by ends after so long without an order.
 IDLE_S = 10.0
 JOIN_S = 1.0
@@ -67,6 +68,7 @@ class Crew:
         self.is_main_bound = threads == 1
         self.is_stopping = False
         self.leave: Callable[[], None] = do_nothing  # ends the process where the main thread cannot
+        self.on_beat: Callable[[], None] = do_nothing  # about once a second, by the watch, while the loop is alive
         self._loop = loop
         self._application = application
         self._most_seats = threads + 1
@@ -291,10 +293,14 @@ class Crew:
         baton = self.baton
         loop = self._loop
         seen: Exchange | None = None
-        seen_clock = hurried_at = 0.0
+        seen_clock = hurried_at = beat_clock = beat_at = 0.0
         while loop.running:
             token: Exchange | None = baton.look()
             clock = loop.clock
+            # A loop that sleeps is alive, and so is one that has moved.
+            if (clock != beat_clock or loop.is_asleep) and (now := monotonic()) >= beat_at:
+                beat_clock, beat_at = clock, now + BEAT_S
+                self.on_beat()
             if token is not None and token is seen:
                 self._take_over(token)
             elif token is None and clock == seen_clock:  # nothing has been called since the last look

@@ -42,6 +42,14 @@ class ApplicationNotFound(StartError):
     exit_code = 4
 
 
+def start_error(exit_code: int, message: str) -> StartError:
+    """The error of a start that failed in another process, by the exit code that was reported."""
+    for kind in (UsageError, ApplicationFailed, ApplicationNotFound):
+        if kind.exit_code == exit_code:
+            return kind(message)
+    return ConfigError(message)
+
+
 # --- errors of an application ---------------------------------------------------------------------------------------
 
 

@@ -162,6 +162,13 @@ def load_application(text: str) -> WSGIApplication:
     return cast("WSGIApplication", found)
 
 
+def load_checked(text: str, settings: Settings, source: str = "static") -> WSGIApplication:
+    """The application, unless a static mount would publish its source. source: of the mounts. Raises StartError."""
+    application = load_application(text)
+    check_mounts(settings.static, module_file(text), source)
+    return application
+
+
 def import_module(module: str) -> ModuleType:
     """Import the application's module. Raises ApplicationFailed with the application's own traceback."""
     try:

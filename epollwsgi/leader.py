@@ -10,11 +10,12 @@ from __future__ import annotations
 import ctypes
 import sys
 import traceback
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from epollwsgi.answer import UNKNOWN
-from epollwsgi.crew import Crew
+from epollwsgi.crew import Crew, do_nothing
 from epollwsgi.errors import RequestTimedOut
 from epollwsgi.http import response as r
 from epollwsgi.http.fields import Environ
@@ -53,6 +54,7 @@ class Leader:
         self._known = self.routes.known
         self.crew = Crew(loop, application, settings.threads, self._on_overrun, log.warning)
         self.upgrades = Upgrades(application, self.crew.baton, log.warning)
+        self.on_stuck: Callable[[], None] = do_nothing  # a call passed `timeout`: its thread may never come back
         self._is_checking = False
         self._is_pool = settings.dispatch == "pool" and settings.threads > 1
         if self._is_pool:
@@ -206,6 +208,7 @@ class Leader:
         self._report(ident, exchange, f"no response after timeout = {settings.timeout:g} s, answered with 504")
         sink.take_back()
         self._answer(exchange, 504, "", sink)
+        self.on_stuck()
         if settings.timeout_interrupt:
             interrupt(ident)
 

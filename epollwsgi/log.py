@@ -7,30 +7,21 @@ client may have sent is escaped.  Called by whoever has something to say; knows 
 
 from __future__ import annotations
 
-import errno
-import io
 import os
 import re
-import select
-import stat
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from time import localtime, monotonic, strftime, time
-from typing import TYPE_CHECKING
 
 from epollwsgi.config.settings import Settings
 from epollwsgi.errors import ConfigError
-
-if TYPE_CHECKING:
-    from socket import socket
+from epollwsgi.log_sink import ErrorStream, Sink
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 LIMIT_PER_SECOND = 5  # lines of one kind
 KINDS_COUNT = 256  # kinds of limited lines that are told apart
-PIPE_SIZE = select.PIPE_BUF
-MSG_DONTWAIT = 0x40  # Linux; socket is only imported where a log is a socket
 PENDING_COUNT = 16_384  # access log lines kept before they are written even if nobody asks for it
 
 UNSAFE_ATOM = re.compile(r'[\x00-\x1f\x7f-\x9f"\\]')
@@ -48,112 +39,6 @@ def escape_atom(text: str) -> str:
     return UNSAFE_ATOM.sub(escape_match, text) if text else "-"
 
 
-# --- where lines go -------------------------------------------------------------------------------------------------
-
-
-class Sink:
-    """A descriptor that lines are written to without ever waiting and without ever raising.
-
-    A pipe or terminal is opened anew without blocking, because O_NONBLOCK on the inherited description would change
-    it for every process that shares it.  Of a line written in part the rest is kept, so that lines stay whole.
-    """
-
-    _socket: socket | None = None
-
-    def __init__(self, path: str, standard_fd: int) -> None:
-        """path: `-` for the standard descriptor. Raises OSError."""
-        self.lost_count = 0
-        self.lost_reason = ""
-        self.rest = b""
-        self.may_block = False
-        if path != "-":
-            self.fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
-            return
-        self.fd = standard_fd
-        try:
-            mode = os.fstat(standard_fd).st_mode
-            if stat.S_ISSOCK(mode):  # under some supervisors
-                self._socket = open_socket(standard_fd)
-            elif stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
-                self.may_block = True
-                self.fd = reopen_without_blocking(standard_fd)
-                self.may_block = False
-        except OSError:
-            pass  # closed: every line will be lost, and counted; or not ours to open: asked before each write
-
-    def __del__(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-
-    def write(self, data: bytes) -> bool:
-        """Write whole lines; False if some were lost."""
-        if self.rest:
-            self.rest = self.rest[self._try(self.rest) :]
-            if self.rest:
-                self.lost_count += data.count(b"\n")
-                return False
-        written = self._try(data)
-        if written == len(data):
-            return True
-        if written and data[written - 1] != 10:
-            end = data.find(b"\n", written) + 1 or len(data)
-            self.rest, written = data[written:end], end
-        self.lost_count += data.count(b"\n", written)
-        return False
-
-    def _try(self, data: bytes) -> int:
-        done = 0
-        try:
-            while done < len(data):
-                piece = data[done:] if done else data
-                if self.may_block:
-                    piece = piece[:PIPE_SIZE]
-                    if not is_writable(self.fd):
-                        raise BlockingIOError(errno.EAGAIN, "")
-                done += os.write(self.fd, piece) if self._socket is None else self._socket.send(piece, MSG_DONTWAIT)
-        except OSError as error:
-            self.lost_reason = os.strerror(error.errno or errno.EIO)
-        return done
-
-
-def reopen_without_blocking(fd: int) -> int:
-    """A descriptor of our own for a pipe or terminal, which does not block. Raises OSError."""
-    return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-
-
-def is_writable(fd: int) -> bool:
-    """True if a write of at most PIPE_SIZE bytes would not wait. pipe(7)"""
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(0))
-
-
-def open_socket(fd: int) -> socket:
-    """A socket object for a descriptor that is a socket."""
-    from socket import socket
-
-    return socket(fileno=os.dup(fd))
-
-
-class ErrorStream(io.TextIOBase):
-    """The error log as the text file that environ has as wsgi.errors; closing it does nothing."""
-
-    encoding = "utf-8"
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str, /) -> int:
-        self._sink.write(text.encode("utf-8", "backslashreplace"))
-        return len(text)
-
-    def close(self) -> None:
-        """Nothing: the log outlives whoever was handed this file."""
-
-
 # --- the error log --------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +51,22 @@ class ErrorLog:
         self._clock = clock
         self._kinds: dict[str, list[float]] = {}  # kind -> [second, lines written in it, lines held back since]
         self.stream = ErrorStream(sink)
+
+    @property
+    def fd(self) -> int:
+        """Where it is written."""
+        return self._sink.fd
+
+    def close(self) -> None:
+        """Nobody writes into it any more."""
+        self._sink.close()
+
+    def reopen(self) -> None:
+        """The file was moved away (USR1): go on in a new one of its name, or in the old one if that cannot be."""
+        try:
+            self._sink.reopen()
+        except OSError as error:
+            self.error(f"errorlog cannot be opened again: {error.strerror}")
 
     def debug(self, message: str) -> None:
         """For whoever looks for a fault."""
@@ -303,6 +204,23 @@ class AccessLog:
     def __len__(self) -> int:
         """How many lines wait."""
         return len(self._entries)
+
+    @property
+    def fd(self) -> int:
+        """Where it is written."""
+        return self._sink.fd
+
+    def close(self) -> None:
+        """Nobody writes into it any more."""
+        self._sink.close()
+
+    def reopen(self) -> None:
+        """The file was moved away (USR1): what was noted goes into it, the rest into a new one of its name."""
+        self.flush()
+        try:
+            self._sink.reopen()
+        except OSError as error:
+            self._errors.error(f"accesslog cannot be opened again: {error.strerror}")
 
     def add(
         self,

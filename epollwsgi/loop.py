@@ -22,10 +22,13 @@ from typing import Protocol
 from epollwsgi.http.dates import format_date
 
 IN = select.EPOLLIN
+# Of several processes that wait for one listener the kernel wakes one. Cannot be changed later, epoll_ctl(2).
+EXCLUSIVE = select.EPOLLEXCLUSIVE
+EDGE = select.EPOLLET
 OUT = select.EPOLLOUT
 RDHUP = select.EPOLLRDHUP
 GONE = select.EPOLLHUP | select.EPOLLERR
-CLIENT_EVENTS = IN | OUT | RDHUP | select.EPOLLET
+CLIENT_EVENTS = IN | OUT | RDHUP | EDGE
 
 EVENTS_PER_TURN = 128
 # How long batched output may wait for the end of its turn, in seconds. A send wakes the peer, which costs up to 16 us.
@@ -117,6 +120,7 @@ class Loop:
         self.calls: deque[Callable[[], None]] = deque()  # from other threads, run in the next turn
         self.log: Buffered | None = None  # written when nothing else happens, and once a second
         self.on_second: list[Callable[[float, bytes], None]] = []
+        self.on_closed: list[Callable[[], None]] = []  # at the end of a turn that closed connections
         self.now = monotonic()
         self.clock = self.now  # monotonic, as late as anybody has looked at it
         self.running = False
@@ -139,15 +143,15 @@ class Loop:
         self.epoll.register(client.fd, CLIENT_EVENTS)
         self.handlers[client.fd] = client
 
-    def add_acceptor(self, acceptor: Acceptor) -> None:
-        """Listeners are level-triggered."""
-        self.handlers[acceptor.fd] = acceptor
-        self.epoll.register(acceptor.fd, IN)
+    def add_handler(self, handler: Handler, events: int) -> None:
+        """Tell it of events. Listeners are level-triggered, and EXCLUSIVE where other processes have them, too."""
+        self.handlers[handler.fd] = handler
+        self.epoll.register(handler.fd, events)
 
-    def remove_acceptor(self, acceptor: Acceptor) -> None:
-        """No more events of it; its socket stays open."""
-        if self.handlers.pop(acceptor.fd, None) is not None:
-            self.epoll.unregister(acceptor.fd)
+    def remove_handler(self, handler: Handler) -> None:
+        """No more events of it; its descriptor stays open."""
+        if self.handlers.pop(handler.fd, None) is not None:
+            self.epoll.unregister(handler.fd)
 
     def release_client(self, client: Client) -> None:
         """Take a connection out of epoll: the application has its socket. `add_client` puts it back."""
@@ -352,6 +356,8 @@ class Loop:
     def _close(self) -> None:
         """unregister, shutdown, close: a process forked by the application may hold a copy of the descriptor."""
         closing = self.closing
+        if not closing:
+            return
         self.closing = []
         for client in closing:
             self._warm.discard(client)
@@ -367,3 +373,5 @@ class Loop:
                 pass  # the peer was quicker
             client.sock.close()
             client.on_closed()
+        for call in self.on_closed:
+            call()

@@ -1,7 +1,8 @@
 """What all connections of a worker share: settings made ready for the hot path, the parser, who answers, the logs.
 
 `process.worker` builds one; `connection` and `acceptor` read it. What changes while it runs is listed here with its
-owner, today always the thread that leads the loop: `connections`, `keeps`, the memories of the parser, `quota.used`.
+owner, today always the thread that leads the loop: `connections`, `keeps`, `spread`, the memories of the parser,
+`quota.used`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
-from itertools import chain, count, repeat
+from itertools import chain, count, islice, repeat
 from operator import add
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +30,8 @@ from epollwsgi.wsgi import Application
 if TYPE_CHECKING:
     from epollwsgi.config.settings import Settings
     from epollwsgi.log import AccessLog, ErrorLog
+    from epollwsgi.scoreboard import Mine
+    from epollwsgi.spread import Spread
 
 SERVER_SOFTWARE = f"epollwsgi/{__version__}"
 # A body sent to a site without an application is read, and dropped, up to this size.
@@ -55,7 +58,9 @@ class Service:
         application: Application | None,
         error_log: ErrorLog,
         access_log: AccessLog | None,
+        mine: Mine | None = None,
     ) -> None:
+        """mine: this worker's slot; None where it shares its listeners with nobody."""
         self.error_log = error_log
         self.access_log = access_log
         self._reports_later = False
@@ -76,6 +81,8 @@ class Service:
             self.loop.on_second.append(self.static.on_tick)
             self.static.on_tick(self.loop.now, self.loop.common)
         self.connections: set[Idler] = set()
+        self.mine = mine
+        self.spread: Spread | None = None  # made by the first acceptor, where there is `mine`
         self.keeps = settings.keepalive > 0  # whether connections are kept open at all now
         self.keepalive_s = settings.keepalive
         self.header_timeout_s = settings.header_timeout
@@ -91,21 +98,45 @@ class Service:
         self.quota = Quota(spool_total(settings))
         self.spool_rules = SpoolRules(settings.output_watermark, settings.response_spool, self.tmp_dir, self.quota)
         self._templates: dict[tuple[str, str] | None, Environ] = {}  # bounded by the addresses of this host
-        self.template = self._build_template(settings.script_name, settings.threads)
-        self.request_ids = make_ids(secrets.token_hex(6))
+        self.template = self._build_template(settings)
+        self.request_ids = self._all_ids = make_ids(secrets.token_hex(6))
+        self._asked_count = 0  # ids that no request has got
         self._dropped: set[str] = set()
+
+    def limit_requests(self, count: int, on_reached: Callable[[], None]) -> None:
+        """Call on_reached once `count` requests have come to the application; 0: never. Costs a request nothing."""
+
+        def rest() -> Iterator[Iterator[str]]:
+            if count:
+                yield islice(ids, count - 1)
+                on_reached()
+            yield ids
+
+        ids = self.request_ids
+        self.request_ids = chain.from_iterable(rest())
+
+    def request_count(self) -> int:
+        """How many requests have come to the application. Called by the thread that leads."""
+        self._asked_count += 1
+        return int(next(self._all_ids).rpartition("-")[2], 16) - self._asked_count + 1
+
+    def in_flight(self) -> int:
+        """How many requests are in the application, or wait for a thread."""
+        if self.leader is None:
+            return 0
+        return len(self.leader.crew.at_work) + len(self.leader.crew.queue) + len(self.leader.upgrades.calls)
 
     def drain(self) -> None:
         """Every response from now on is the last of its connection."""
         self.keeps = False
 
-    def _build_template(self, script_name: str, threads: int) -> Environ:
+    def _build_template(self, settings: Settings) -> Environ:
         """Every key that all requests have. PEP 3333; WIRE.md section 4. What differs is set for each request."""
         if self.leader is None:
             return {}  # files need nothing but the fields
         template: dict[str, Any] = {
             "REQUEST_METHOD": "GET",
-            "SCRIPT_NAME": script_name.rstrip("/").encode("utf-8").decode("latin-1"),
+            "SCRIPT_NAME": settings.script_name.rstrip("/").encode("utf-8").decode("latin-1"),
             "PATH_INFO": "/",
             "QUERY_STRING": "",
             "RAW_URI": "/",
@@ -118,8 +149,8 @@ class Service:
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "http",
             "wsgi.errors": self.error_log.stream,
-            "wsgi.multithread": threads > 1,
-            "wsgi.multiprocess": False,
+            "wsgi.multithread": settings.threads > 1,
+            "wsgi.multiprocess": settings.workers != 1,
             "wsgi.run_once": False,
             "wsgi.input": BytesIO,
             "wsgi.input_terminated": True,

@@ -144,6 +144,18 @@ class Server:
         return self.process.pid
 
     @property
+    def worker_pids(self) -> list[int]:
+        """The children of the master: its workers, oldest first."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
+    @property
+    def worker_pid(self) -> int:
+        """The worker, where there is one; the process itself where that has no master."""
+        pids = self.worker_pids or [self.pid]
+        [pid] = pids
+        return pid
+
+    @property
     def port(self) -> int:
         return self.tcp_addresses[0][1]
 
@@ -171,16 +183,17 @@ class Server:
         return self.process.poll() is None
 
     def cpu_time_s(self) -> float:
-        """User and system time that the process has used, all threads."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        """User and system time that the worker has used, all threads."""
+        fields = Path(f"/proc/{self.worker_pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def peak_memory_size(self) -> int:
-        """VmHWM in bytes: the most memory that the process ever held."""
-        return int(re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())[1]) * 1024  # type: ignore[index]
+        """VmHWM in bytes: the most memory that the worker ever held."""
+        return int(re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.worker_pid}/status").read_text())[1]) * 1024  # type: ignore[index]
 
     def descriptor_count(self) -> int:
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        """Of the worker."""
+        return len(os.listdir(f"/proc/{self.worker_pid}/fd"))
 
     def learn_addresses(self) -> None:
         """Wait until the banner has named every address; fails with the server's words if it ends before."""
@@ -206,6 +219,18 @@ class Server:
     def send_signal(self, number: int) -> None:
         self.process.send_signal(number)
 
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The worker does not run meanwhile: all that is sent to it arrives in one turn of its loop."""
+        pid = self.worker_pid
+        state = Path(f"/proc/{pid}/stat")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", what="the worker to stop")
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     def stop(self, sig: int = signal.SIGTERM, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """Send `sig`, wait for the end, return the exit code (negative: killed by that signal)."""
         if self.is_running():
@@ -218,6 +243,10 @@ class Server:
 
     def kill(self) -> None:
         if self.is_running():
+            with contextlib.suppress(OSError):
+                self.process.send_signal(signal.SIGSTOP)  # it must not start another worker meanwhile
+                for pid in self.worker_pids:
+                    os.kill(pid, signal.SIGKILL)
             self.process.kill()
         self.process.wait()
 
@@ -251,20 +280,21 @@ class ServerFactory:
         env: dict[str, str] | None = None,
         limits: str = "",
         python: str = sys.executable,
+        module: str = "epollwsgi",
         wait: bool = True,
     ) -> Server:
         """Start `python -m epollwsgi -b BIND OPTIONS TARGET` and wait for its banner.
 
         bind: one address or several; "unix" alone means a unix socket in the server's own directory.
         cwd: an empty directory unless given, so that the checkout's own pyproject.toml is not read.
-        limits: of setrlimit(2), as in "NOFILE=64".  wait: False returns before the server is up.
+        limits: of setrlimit(2), as in "NOFILE=64".  module: what is run; `tests.alone` is a worker only.  wait: False returns before the server is up.
         """
         directory = self.directory / f"server{len(self.servers)}"
         directory.mkdir()
         (directory / "cwd").mkdir()
         binds = [bind] if isinstance(bind, str) else list(bind)
         binds = [f"unix:{directory}/s" if one == "unix" else one for one in binds]
-        command = ["-W", "error::ResourceWarning", "-m", "epollwsgi", *(x for one in binds for x in ("-b", one))]
+        command = ["-W", "error::ResourceWarning", "-m", module, *(x for one in binds for x in ("-b", one))]
         command += [*options, *([target] if target else [])]
         if limits:
             command = ["-c", SET_LIMITS, limits, *command]

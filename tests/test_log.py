@@ -22,12 +22,12 @@ from epollwsgi.log import (
     PENDING_COUNT,
     AccessLog,
     ErrorLog,
-    Sink,
     build_dev_line,
     build_plain_dev_line,
     escape_atom,
     open_logs,
 )
+from epollwsgi.log_sink import Sink
 
 LINE = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}\] \[(\d+)\] \[([A-Z]+)\] (.*)")
 

@@ -45,12 +45,21 @@ class TCPBind:
 
 @dataclass(frozen=True, slots=True)
 class UnixBind:
-    """A unix socket; a name that begins with @ is in the abstract namespace."""
+    """A unix socket; a name that begins with @ is in the abstract namespace.
+
+    mode: of the path; None: 0777 less the umask.
+    """
 
     path: str
+    mode: int | None = None
+
+    @property
+    def is_abstract(self) -> bool:
+        """True if it has no path."""
+        return self.path.startswith("@")
 
     def __str__(self) -> str:
-        return f"unix:{self.path}"
+        return f"unix:{self.path}" if self.mode is None else f"unix:{self.path}?mode={self.mode:03o}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,7 @@ class StaticMount:
         return f"{self.prefix}={self.directory}"
 
 
+SOCKET_MODE = re.compile(r"mode=0?([0-7]{3})", re.ASCII)
 BIND_ALLOWED = "HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH, unix:@NAME or fd://NUMBER"
 
 
@@ -93,13 +103,21 @@ def bind(value: object) -> Bind:
     return _tcp_bind(written.removeprefix("tcp://"))
 
 
-def _unix_bind(path: str) -> UnixBind:
+def _unix_bind(written: str) -> UnixBind:
+    path, question, query = written.partition("?")
     path = path.removeprefix("//")  # unix:///run/x.sock and, as gunicorn has it, unix://x.sock
     if not path or path == "@":
         raise ValueError("unix: takes the path of the socket, or @NAME for an abstract one")
     if "\0" in path or len(os.fsencode(path)) > UNIX_PATH_SIZE:
         raise ValueError(f"the path of a unix socket has at most {UNIX_PATH_SIZE} bytes and no NUL")
-    return UnixBind(path)
+    if not question:
+        return UnixBind(path)
+    mode = SOCKET_MODE.fullmatch(query)
+    if mode is None:
+        raise ValueError("after the path of a unix socket ?mode= with three octal digits is allowed, such as ?mode=660")
+    if path.startswith("@"):
+        raise ValueError("a mode is allowed where there is a path, and an abstract socket has none")
+    return UnixBind(path, int(mode[1], 8))
 
 
 def _tcp_bind(written: str) -> TCPBind:

@@ -1,8 +1,6 @@
-"""One worker: its loop, its listeners, its signals, and how it drains. Built by `cli`; all in the calling process.
+"""One worker: its loop, its listeners, its signals, when it is ready, and how it drains. Built by `process.boot`.
 
-signal     effect
-TERM       finish open requests within graceful_timeout, answering `Connection: close`; exit 0
-INT, QUIT  stop at once: no new requests, what waits to be sent gets a second; exit 0
+What signals mean to it stands in `process.signals`. Its master is behind `station`; without one it serves alone.
 """
 
 from __future__ import annotations
@@ -10,18 +8,19 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import socket
 import sys
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from epollwsgi.acceptor import Acceptor, close_idle
-from epollwsgi.listener import Listener
+from epollwsgi.listener import Listener, is_closing
 from epollwsgi.log import AccessLog, ErrorLog
-from epollwsgi.loop import IN, Loop
+from epollwsgi.loop import IN
+from epollwsgi.process.probe import Probe
+from epollwsgi.process.signals import WORKER_SIGNALS, SignalPipe
+from epollwsgi.process.station import Station
 from epollwsgi.service import Service, connection_limit
 from epollwsgi.wsgi import Application
 
@@ -31,46 +30,11 @@ if TYPE_CHECKING:
 QUICK_STOP_S = 1.0
 # Idle connections stay for so long when a worker drains: a request under way is still answered.
 DRAIN_LINGER_S = 2.0
-DRAIN_LOOK_S = 0.05
-
-SIGNALS: dict[signal.Signals, tuple[str, str]] = {
-    signal.SIGTERM: ("stop_gracefully", "finish open requests within graceful_timeout, then end"),
-    signal.SIGINT: ("stop_quickly", "end at once; what waits to be sent gets a second"),
-    signal.SIGQUIT: ("stop_quickly", "end at once; what waits to be sent gets a second"),
-}
-
-
-class SignalPipe:
-    """Signals as events of the loop: the interpreter writes each number into a socket that epoll watches."""
-
-    def __init__(self, loop: Loop, act: Callable[[int], None]) -> None:
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        self.fd = self._reader.fileno()
-        self._act = act
-        self._before = {number: signal.signal(number, note_only) for number in SIGNALS}
-        self._wakeup_before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        loop.handlers[self.fd] = self
-        loop.epoll.register(self.fd, IN)
-
-    def on_event(self, mask: int) -> None:
-        """Signals have come."""
-        for number in self._reader.recv(64):
-            if number in SIGNALS:
-                self._act(number)
-
-    def close(self) -> None:
-        """Handlers as they were before."""
-        signal.set_wakeup_fd(self._wakeup_before)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._reader.close()
-        self._writer.close()
-
-
-def note_only(number: int, frame: FrameType | None) -> None:
-    """A handler that does nothing: the number is in the pipe already."""
+DRAIN_LOOK_S = 0.02
+# A listener that is shut lets handshakes under way complete: accepting ends when nobody has come for so long.
+BACKLOG_QUIET_S = 0.1
+BEAT_S = 1.0
+FOREVER = float("inf")
 
 
 class Worker:
@@ -83,21 +47,26 @@ class Worker:
         listeners: Sequence[Listener],
         error_log: ErrorLog,
         access_log: AccessLog | None,
+        station: Station | None = None,
     ) -> None:
         self._settings = settings
         self._listeners = listeners
         self._error_log = error_log
         self._access_log = access_log
+        self._station = station
         self._limit = connection_limit(settings)
         self.service = Service(settings, application, error_log, access_log)
-        self.acceptors = [Acceptor(self.service, listener, self._limit) for listener in listeners]
-        self._stop_at = float("inf")
-        self._linger_at = float("inf")
+        self.service.mine = station.mine if station is not None else None
+        self.acceptors: list[Acceptor] = []
+        self._stop_at = FOREVER
+        self._linger_at = FOREVER
 
     def run(self) -> int:
         """Serve until TERM, INT or QUIT; the exit code. Must be called in the main thread (signals)."""
         loop = self.service.loop
-        signals = SignalPipe(loop, self._on_signal)
+        signals = SignalPipe(WORKER_SIGNALS, self._on_signal)
+        loop.handlers[signals.fd] = signals
+        loop.epoll.register(signals.fd, IN)
         # What was loaded stays: the collector need not look at it again and again. It costs Flask 5 us a request.
         gc.collect()
         gc.freeze()
@@ -105,11 +74,15 @@ class Worker:
         os.register_at_fork(after_in_child=weak_call(self, "leave_in_fork"))
         try:
             loop.running = True
+            loop.call_soon(self._prepare)
             if self.service.leader is None:
+                loop.call_soon(self._tick)
                 loop.run()
             else:
-                self.service.leader.crew.leave = self._leave
-                self.service.leader.crew.run()
+                crew = self.service.leader.crew
+                crew.leave = self._leave
+                crew.on_beat = self._beat
+                crew.run()
         finally:
             gc.unfreeze()
             signals.close()
@@ -122,11 +95,11 @@ class Worker:
 
     def _leave(self) -> None:
         """End the process from another thread: the main one is stuck in a call of the application. Exit code 0."""
-        for listener in self._listeners:
-            listener.close()
         if self._access_log is not None:
             self._access_log.flush()
         self._error_log.report_held_back()
+        if self._station is not None:
+            self._station.say_goodbye()
         os._exit(0)
 
     def leave_in_fork(self) -> None:
@@ -134,7 +107,7 @@ class Worker:
         loop = self.service.loop
         loop.running = False
         signal.set_wakeup_fd(-1)
-        for number in SIGNALS:
+        for number in WORKER_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         for handler in list(loop.handlers.values()):
             sock = getattr(handler, "sock", None)
@@ -143,30 +116,101 @@ class Worker:
         for listener in self._listeners:
             listener.sock.close()
         loop.epoll.close()
+        if self._station is not None:
+            self._station.abandon()
+
+    # --- ready ------------------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        """In the loop's first turn: ask ready_path, if there is one, before anybody else may ask."""
+        if self._settings.ready_path:
+            Probe(self.service, self._settings.ready_path, self._on_probed)
+        else:
+            self._open()
+
+    def _on_probed(self, problem: str) -> None:
+        if not problem:
+            self._open()
+            return
+        if self._station is None:
+            self._error_log.error(problem)
+        else:
+            self._station.report_failure(3, problem)
+        self.stop_quickly()
+
+    def _open(self) -> None:
+        """Take connections from now on."""
+        if self._stop_at < FOREVER:
+            return
+        self.acceptors = [Acceptor(self.service, listener, self._limit) for listener in self._listeners]
+        if self._station is not None:
+            if self.service.leader is not None:
+                self.service.leader.on_stuck = self._station.report_stuck
+            self.service.limit_requests(self._station.max_requests(), self._station.report_max_requests)
+            self.service.loop.on_second.append(self._note)
+            self._station.report_ready()
+
+    # --- once a second ----------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        """A site alone has no watch: its loop wakes up once a second itself."""
+        self._beat()
+        if self._station is not None:
+            self.service.loop.call_later(BEAT_S, self._tick)
+
+    def _beat(self) -> None:
+        """The loop is alive. Called about once a second, by the watch where there is one."""
+        station = self._station
+        if station is not None:
+            station.beat()
+            if station.is_orphan():
+                self.service.loop.call_soon(self.stop_gracefully)
+
+    def _note(self, now: float, common: bytes) -> None:
+        """Figures for the scoreboard, once a second while there is something to do."""
+        if self._station is not None:
+            self._station.note(self.service.request_count(), self.service.in_flight())
+
+    # --- signals ----------------------------------------------------------------------------------------------------
 
     def _on_signal(self, number: int) -> None:
-        action, _ = SIGNALS[signal.Signals(number)]
+        action, _ = WORKER_SIGNALS[signal.Signals(number)]
         self._error_log.debug(f"signal {signal.Signals(number).name} in process {os.getpid()}")
+        if self._station is not None and action == "stop_quickly":
+            self._station.call_hook("worker_int")
         getattr(self, action)()
 
     def stop_gracefully(self) -> None:
-        """Take what waits in the backlog, then no new connections; every open request is finished."""
-        self._begin_stop(self._settings.graceful_timeout, DRAIN_LINGER_S)
+        """No new connections, but those that already wait at a listener that is shut; every request is finished."""
+        self._begin_stop(self._settings.graceful_timeout, 0.0 if self._settings.reload else DRAIN_LINGER_S)
 
     def stop_quickly(self) -> None:
         """No new requests; what waits to be sent gets a moment."""
         self._begin_stop(QUICK_STOP_S, 0.0)
 
+    def reopen_logs(self) -> None:
+        """Log files were moved away."""
+        self._error_log.reopen()
+        if self._access_log is not None:
+            self._access_log.reopen()
+
     def _begin_stop(self, timeout_s: float, linger_s: float) -> None:
         now = time.monotonic()
-        if self._stop_at == float("inf"):
-            for acceptor in self.acceptors:
-                acceptor.drain()
-            for listener in self._listeners:
-                listener.close()
+        if self._stop_at == FOREVER:
+            is_final = self._station is None or self._station.is_final()
+            if self._station is not None:
+                self._station.report_draining()
+            for acceptor, listener in zip(self.acceptors, self._listeners, strict=False):
+                if (is_final and not listener.is_foreign) or is_closing(listener.sock):
+                    acceptor.empty_backlog()
+                else:
+                    acceptor.stop()
             self.service.drain()
             if self.service.leader is not None:
                 self.service.leader.upgrades.end()
+        if timeout_s <= QUICK_STOP_S:
+            for acceptor in self.acceptors:
+                acceptor.stop()
         self._stop_at = min(self._stop_at, now + timeout_s)
         self._linger_at = min(self._linger_at, now + linger_s)
         self.service.loop.call_later(0, self._drain_on)
@@ -176,9 +220,16 @@ class Worker:
         now = time.monotonic()
         connections = self.service.connections
         loop = self.service.loop
+        for acceptor in self.acceptors:
+            if acceptor.is_open and now - acceptor.accepted_at >= BACKLOG_QUIET_S:
+                acceptor.stop()
+        is_accepting = any(acceptor.is_open for acceptor in self.acceptors)
+        if not is_accepting:
+            for listener in self._listeners:
+                listener.close()
         if now >= self._linger_at:
             close_idle(self.service, len(connections), 0.0)
-        if not connections or now >= self._stop_at:
+        if not (connections or is_accepting) or now >= self._stop_at:
             if connections:
                 self._error_log.warning(f"{len(connections)} connections were cut at the end (graceful_timeout)")
             loop.running = False

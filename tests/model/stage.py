@@ -162,6 +162,7 @@ class ScriptedLoop:
     clock = SharedValue("clock")
     running = SharedValue("running")
     common = b"Server: stage\r\n"
+    is_asleep = False
 
     def __init__(self) -> None:
         self.clock = 0.0

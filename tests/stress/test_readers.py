@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -184,12 +183,9 @@ def test_reset_behind_pipelined_requests_harms_nobody_else(start_server: ServerF
                 client = stack.enter_context(Client(server.address))
                 for _ in range(4):
                     assert client.request(get("/quick?learned")).status == 200
-                server.send_signal(signal.SIGSTOP)
-                try:
+                with server.stopped():
                     client.send(get("/quick?first") + get(f"/gate?{gate}&{number}"))
                     client.reset()
-                finally:
-                    server.send_signal(signal.SIGCONT)
                 time.sleep(0.05)  # the call may have been made, and must not have been: either will do
                 others = [stack.enter_context(Client(server.address)) for _ in range(3)]
                 if threads > 1:

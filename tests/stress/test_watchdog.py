@@ -15,6 +15,10 @@ from tests.support import Client, Server, ServerFactory, wait_until
 APP = "tests.apps.dispatch:app"
 
 
+# A master would replace the worker whose request was stuck, and the rest would come from another.
+ALONE = "tests.alone"
+
+
 def get(target: str) -> bytes:
     return f"GET {target} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
 
@@ -22,7 +26,7 @@ def get(target: str) -> bytes:
 def test_504_while_the_thread_is_stuck(start_server: ServerFactory, tmp_path: Path) -> None:
     """The client has its answer in time; what the call gives later goes nowhere, and its thread is of use again."""
     (tmp_path / "file.txt").write_text("from a file")
-    servers = start_each(start_server, APP, "--timeout", "0.5", "--static", f"/static={tmp_path}")
+    servers = start_each(start_server, APP, "--timeout", "0.5", "--static", f"/static={tmp_path}", module=ALONE)
 
     def check(server: Server, threads: int) -> None:
         gate = tmp_path / f"gate{threads}"
@@ -55,7 +59,7 @@ def test_504_while_the_thread_is_stuck(start_server: ServerFactory, tmp_path: Pa
 
 
 def test_all_threads_stuck_are_answered(start_server: ServerFactory, tmp_path: Path) -> None:
-    servers = start_each(start_server, APP, "--timeout", "0.4")
+    servers = start_each(start_server, APP, "--timeout", "0.4", module=ALONE)
 
     def check(server: Server, threads: int) -> None:
         gate = tmp_path / f"gate{threads}"
@@ -136,7 +140,7 @@ def test_slow_request_is_logged_once_with_its_stack(start_server: ServerFactory,
 def test_timeout_interrupt(start_server: ServerFactory, tmp_path: Path, is_interrupted: bool) -> None:
     """With timeout_interrupt the call ends by an exception, and all its threads are free; without it is left alone."""
     options = ["--timeout", "0.3", *(["--timeout-interrupt"] if is_interrupted else [])]
-    servers = start_each(start_server, APP, *options)
+    servers = start_each(start_server, APP, *options, module=ALONE)
 
     def check(server: Server, threads: int) -> None:
         gate = tmp_path / f"gate{threads}"

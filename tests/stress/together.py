@@ -10,9 +10,9 @@ from tests.support import Server, ServerFactory
 THREADS = (1, 2, 8)
 
 
-def start_each(start_server: ServerFactory, target: str, *options: str) -> dict[int, Server]:
+def start_each(start_server: ServerFactory, target: str, *options: str, module: str = "epollwsgi") -> dict[int, Server]:
     """A server for each number of threads."""
-    return {threads: start_server(target, "--threads", str(threads), *options) for threads in THREADS}
+    return {threads: start_server(target, "--threads", str(threads), *options, module=module) for threads in THREADS}
 
 
 def run_for_each(servers: dict[int, Server], body: Callable[[Server, int], None]) -> None:

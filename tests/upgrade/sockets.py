@@ -57,4 +57,4 @@ def ask_once(server: Server, data: bytes) -> Response:
 
 
 def thread_count(server: Server) -> int:
-    return len(list(Path(f"/proc/{server.pid}/task").iterdir()))
+    return len(list(Path(f"/proc/{server.worker_pid}/task").iterdir()))

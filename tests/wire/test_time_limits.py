@@ -7,16 +7,14 @@ at what came of one. A limit may be kept a little late (deadlines lie in slots o
 from __future__ import annotations
 
 import select
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import Client, Server, ServerFactory, parse_responses, wait_until
+from tests.support import Client, Server, ServerFactory, parse_responses
 from tests.wire.rows import SHAPE_BODY as BODY
 from tests.wire.rows import post, shape
 
@@ -339,19 +337,16 @@ def test_limits_do_not_count_the_application(start_server: ServerFactory) -> Non
 def test_limits_after_a_stall(start_server: ServerFactory) -> None:
     """The process was stopped: what arrived meanwhile is read before any limit is judged (OPERATIONS.md 6.17)."""
     server = start_server("tests.apps.shapes:app", *LIMITS, *KEEPALIVE)
-    state = Path(f"/proc/{server.pid}/stat")
     with Client(server.address) as idle, Client(server.address) as head, Client(server.address) as body:
         assert idle.request(shape("list_one")).body == BODY
         head.send(shape("list_one")[:-10])
         body.send(post(b"Content-Length: 5", body=b"ab").replace(b" / ", b" /list_one "))
         time.sleep(0.3)
-        server.send_signal(signal.SIGSTOP)
-        wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", what="the server to stop")
-        time.sleep(2.5)
-        idle.send(shape("list_one"))
-        head.send(shape("list_one")[-10:])
-        body.send(b"cde")
-        server.send_signal(signal.SIGCONT)
+        with server.stopped():
+            time.sleep(2.5)
+            idle.send(shape("list_one"))
+            head.send(shape("list_one")[-10:])
+            body.send(b"cde")
         for client in (idle, head, body):
             assert client.read_response().body == BODY
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,21 +62,6 @@ def test_whole_content_is_on_its_way_while_the_iterable_runs(start_server: Serve
         client.read_response()
 
 
-class Stopped:
-    """A server that is stopped for a moment, so that all that was sent meanwhile arrives in one turn of its loop."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-
-    def __enter__(self) -> None:
-        self.server.send_signal(signal.SIGSTOP)
-        state = Path(f"/proc/{self.server.pid}/stat")
-        wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", what="the server to stop")
-
-    def __exit__(self, *_: object) -> None:
-        self.server.send_signal(signal.SIGCONT)
-
-
 @pytest.mark.parametrize("name", ["gated", "gated_call", "gated_write"])
 def test_batched_answers_of_others_do_not_wait(start_server: ServerFactory, tmp_path: Path, name: str) -> None:
     """Requests of many connections in one turn; behind quick ones stands one that takes its time."""
@@ -87,7 +71,7 @@ def test_batched_answers_of_others_do_not_wait(start_server: ServerFactory, tmp_
         for client in clients:
             for _ in range(5):  # a route that is known to be quick
                 assert client.request(request("list_one")).body == BODY
-        with Stopped(server):
+        with server.stopped():
             for client in clients[:-1]:
                 client.send(request("list_one"))
             clients[-1].send(request(f"{name}?{tmp_path}"))

@@ -1,0 +1,140 @@
+"""Where lines of a log go: a descriptor that is written to without ever waiting for a reader and without ever raising.
+
+What a line looks like is in `log`, which alone uses this.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import select
+import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from socket import socket
+
+PIPE_SIZE = select.PIPE_BUF
+MSG_DONTWAIT = 0x40  # Linux; socket is only imported where a log is a socket
+LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class Sink:
+    """A descriptor that lines are written to without ever waiting and without ever raising.
+
+    A pipe or terminal is opened anew without blocking, because O_NONBLOCK on the inherited description would change
+    it for every process that shares it.  Of a line written in part the rest is kept, so that lines stay whole.
+    """
+
+    _socket: socket | None = None
+
+    def __init__(self, path: str, standard_fd: int) -> None:
+        """path: `-` for the standard descriptor. Raises OSError."""
+        self._path = os.path.abspath(path) if path != "-" else ""
+        self._is_own = bool(self._path)
+        self.lost_count = 0
+        self.lost_reason = ""
+        self.rest = b""
+        self.may_block = False
+        if self._path:
+            self.fd = os.open(self._path, LOG_FLAGS, 0o666)
+            return
+        self.fd = standard_fd
+        try:
+            mode = os.fstat(standard_fd).st_mode
+            if stat.S_ISSOCK(mode):  # under some supervisors
+                self._socket = open_socket(standard_fd)
+            elif stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+                self.may_block = True
+                self.fd = reopen_without_blocking(standard_fd)
+                self.may_block = False
+                self._is_own = True
+        except OSError:
+            pass  # closed: every line will be lost, and counted; or not ours to open: asked before each write
+
+    def __del__(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+
+    def close(self) -> None:
+        """Give back a descriptor of our own; lines that come later are lost."""
+        if self._is_own:
+            self._is_own = False
+            os.close(self.fd)
+            self.fd = -1
+
+    def reopen(self) -> None:
+        """Open the file of that name anew, under the same descriptor; the standard streams stay. Raises OSError."""
+        if self._path:
+            fd = os.open(self._path, LOG_FLAGS, 0o666)
+            os.dup2(fd, self.fd, inheritable=False)
+            os.close(fd)
+
+    def write(self, data: bytes) -> bool:
+        """Write whole lines; False if some were lost."""
+        if self.rest:
+            self.rest = self.rest[self._try(self.rest) :]
+            if self.rest:
+                self.lost_count += data.count(b"\n")
+                return False
+        written = self._try(data)
+        if written == len(data):
+            return True
+        if written and data[written - 1] != 10:
+            end = data.find(b"\n", written) + 1 or len(data)
+            self.rest, written = data[written:end], end
+        self.lost_count += data.count(b"\n", written)
+        return False
+
+    def _try(self, data: bytes) -> int:
+        done = 0
+        try:
+            while done < len(data):
+                piece = data[done:] if done else data
+                if self.may_block:
+                    piece = piece[:PIPE_SIZE]
+                    if not is_writable(self.fd):
+                        raise BlockingIOError(errno.EAGAIN, "")
+                done += os.write(self.fd, piece) if self._socket is None else self._socket.send(piece, MSG_DONTWAIT)
+        except OSError as error:
+            self.lost_reason = os.strerror(error.errno or errno.EIO)
+        return done
+
+
+def reopen_without_blocking(fd: int) -> int:
+    """A descriptor of our own for a pipe or terminal, which does not block. Raises OSError."""
+    return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def is_writable(fd: int) -> bool:
+    """True if a write of at most PIPE_SIZE bytes would not wait. pipe(7)"""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+def open_socket(fd: int) -> socket:
+    """A socket object for a descriptor that is a socket."""
+    from socket import socket
+
+    return socket(fileno=os.dup(fd))
+
+
+class ErrorStream(io.TextIOBase):
+    """The error log as the text file that environ has as wsgi.errors; closing it does nothing."""
+
+    encoding = "utf-8"
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str, /) -> int:
+        self._sink.write(text.encode("utf-8", "backslashreplace"))
+        return len(text)
+
+    def close(self) -> None:
+        """Nothing: the log outlives whoever was handed this file."""

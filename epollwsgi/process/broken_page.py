@@ -1,0 +1,149 @@
+"""What `--reload` serves while the application cannot be loaded: a page with the traceback, at every path.
+
+The page asks now and then whether the server still answers with this failure, by a field of the response, and loads
+itself again once it does not. Knows only the failure's text. For development: it shows code to whoever asks.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+FIELD: Final = "Epollwsgi-Broken"
+FRAME: Final = re.compile(r'^[ |]*File "(?P<file>.+)", line (?P<line>\d+)', re.MULTILINE)
+UNINDENTED: Final = re.compile(r"^[^\s|+].*", re.MULTILINE | re.DOTALL)  # what stands behind the frames
+SHOWN_FRAME: Final = re.compile(r"File &quot;.+?&quot;, line \d+")
+# Everything the page needs is in it, and nothing of the message can become code.
+POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+
+STYLE: Final = """\
+:root{color-scheme:light dark;--paper:#fbfaf8;--ink:#1f2328;--soft:#656d76;--card:#fff;--line:#e3e0da;--mark:#c62f2f}
+@media(prefers-color-scheme:dark){:root{--paper:#15181c;--ink:#e4e7eb;--soft:#98a2ad;--card:#1c2026;--line:#2e343c;\
+--mark:#ff7b72}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);font:1rem/1.55 system-ui,sans-serif;border-top:4px solid \
+var(--mark)}
+main{max-width:62rem;margin:0 auto;padding:6vh 1.5rem 3rem}
+h1{font-size:1.5rem;line-height:1.3;margin:.2rem 0 .6rem;white-space:pre-wrap;overflow-wrap:anywhere}
+p{margin:.3rem 0;overflow-wrap:anywhere}
+code,pre{font:.86rem/1.6 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
+pre{margin:1.6rem 0;padding:1rem 1.2rem;background:var(--card);border:1px solid var(--line);border-radius:10px;\
+overflow-x:auto;tab-size:4}
+b{color:var(--mark);font-weight:600}
+.soft{color:var(--soft)}"""
+
+# A proxy's own refusals say nothing about the code. Only GET is repeated: the rest is for its sender to send again.
+SCRIPT: Final = """\
+const note = document.getElementById("note")
+async function look() {
+  try {
+    const answer = await fetch(location.pathname + location.search,
+      {method: "HEAD", cache: "no-store", redirect: "manual"})
+    const isProxy = answer.status > 501 && answer.status < 505
+    if (!isProxy && answer.headers.get("%(field)s") !== "%(mark)s") {
+      if (%(is_get)s) return location.reload()
+      note.textContent = "The code has changed: send the request again."
+      return
+    }
+  } catch {}
+  setTimeout(look, 500)
+}
+setTimeout(look, 500)"""
+
+PAGE: Final = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>%(title)s</title>
+%(refresh)s<style>
+%(style)s
+</style>
+</head>
+<body>
+<main>
+<p class="soft">%(what)s</p>
+<h1>%(error)s</h1>
+%(place)s%(details)s<p class="soft" id="note">%(note)s</p>
+</main>
+<script>
+%(script)s
+</script>
+</body>
+</html>
+"""
+REFRESH: Final = '<noscript><meta http-equiv="refresh" content="2"></noscript>\n'
+NOTES: Final = {
+    True: "This page reloads itself when the code is mended.",
+    False: "Send the request again when the code is mended.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A message taken apart. error: the exception's own words.  place: file and line, or ''."""
+
+    what: str
+    error: str
+    place: str
+    traceback: str
+
+
+def parse_failure(message: str) -> Failure:
+    """What the importer says: a line that tells what failed and a traceback, or one of the two."""
+    message = message.strip("\n")
+    if "Traceback (most recent call last)" not in message and not FRAME.search(message):
+        return Failure("The application cannot be loaded.", message, "", "")
+    first, _, rest = message.partition("\n")
+    is_headed = not first.lstrip().startswith(("Traceback", "File", "+ Exception Group"))
+    place, error_at = "", 0
+    for match in FRAME.finditer(message):
+        place, error_at = f"{match['file']}, line {match['line']}", match.end()
+    found = UNINDENTED.search(message, error_at)
+    error = found[0] if found else message.splitlines()[-1].strip(" |")
+    what = f"The application cannot be loaded: {first}" if is_headed else "The application cannot be loaded."
+    return Failure(what, error, place, rest if is_headed else message)
+
+
+def build_page(message: str, mark: str, is_get: bool) -> bytes:
+    """The page.  is_get: it may be asked for again without harm."""
+    failure = parse_failure(message)
+    traceback = SHOWN_FRAME.sub(r"<b>\g<0></b>", html.escape(failure.traceback))
+    page = PAGE % {
+        "what": html.escape(failure.what),
+        "error": html.escape(failure.error),
+        "title": html.escape(failure.error.partition("\n")[0]),
+        "place": f"<p>in <code>{html.escape(failure.place)}</code></p>\n" if failure.place else "",
+        "details": f"<pre>{traceback}</pre>\n" if traceback else "",
+        "note": NOTES[is_get],
+        "refresh": REFRESH if is_get else "",
+        "style": STYLE,
+        "script": SCRIPT % {"field": FIELD, "mark": mark, "is_get": "true" if is_get else "false"},
+    }
+    return page.encode("utf-8", "replace")
+
+
+def broken_application(message: str) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
+    """Answers everything with 500 and the page.  message: as an operator gets it, traceback included."""
+    mark = f"{zlib.crc32(message.encode('utf-8', 'surrogatepass')):08x}"
+    pages = {is_get: build_page(message, mark, is_get) for is_get in NOTES}
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        page = pages[environ["REQUEST_METHOD"] in ("GET", "HEAD")]
+        fields = [
+            ("Content-Type", "text/html; charset=utf-8"),
+            ("Content-Length", str(len(page))),
+            ("Cache-Control", "no-store"),
+            ("Content-Security-Policy", POLICY),
+            ("X-Content-Type-Options", "nosniff"),
+            (FIELD, mark),
+        ]
+        start_response("500 Internal Server Error", fields)
+        return [page]
+
+    return application

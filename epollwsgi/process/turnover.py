@@ -1,0 +1,218 @@
+"""From one generation of workers to the next: reload, and upgrade in place. What fails leaves the old one serving.
+
+`process.master` says when; this knows how, and what is wanted (`is_reload_wanted`, `is_upgrade_wanted`): however often
+a signal came meanwhile, it is done once more.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from select import poll
+from typing import Protocol
+
+from epollwsgi.config.settings import Settings
+from epollwsgi.errors import StartError
+from epollwsgi.log import ErrorLog
+from epollwsgi.process import upgrade
+from epollwsgi.process.children import Children
+from epollwsgi.process.fleet import Child, Fleet, Generation
+from epollwsgi.process.hook_objects import HookServer
+from epollwsgi.process.origin import Origin
+from epollwsgi.process.systemd import Notifier
+
+# A reload that is still booting after so long gives way to the next one.
+SUPERSEDE_S = 5.0
+
+
+@dataclass(slots=True)
+class Tools:
+    """What a master is given.
+
+    begin: builds a generation from the settings as they are now, beside the one that is current; raises StartError.
+    on_ready: the first generation serves.  on_current: another one does.  on_end: the master ends.
+    """
+
+    origin: Origin
+    begin: Callable[[int, Generation | None], Generation]
+    notifier: Notifier
+    children: Children
+    poller: poll
+    on_ready: Callable[[Generation], None]
+    on_current: Callable[[Generation], None]
+    on_end: Callable[[Generation], None]
+    passed: list[int]  # descriptors of listeners that the service manager opened
+
+
+class Keeper(Protocol):
+    """The master, as far as this knows it."""
+
+    next_age: int
+    hook_server: HookServer
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def log(self) -> ErrorLog: ...
+    def retire(self, child: Child) -> None: ...
+
+
+class Turnover:
+    """See the module."""
+
+    def __init__(self, master: Keeper, tools: Tools, fleet: Fleet) -> None:
+        self.is_reload_wanted = False
+        self.is_upgrade_wanted = False
+        self._master = master
+        self._tools = tools
+        self._fleet = fleet
+        self._dry_run: upgrade.DryRun | None = None
+
+    def start_wanted(self, now: float) -> None:
+        """Begin a reload or an upgrade that was asked for, unless another is under way."""
+        pending = self._fleet.pending
+        if self._dry_run is not None:
+            return
+        if self.is_upgrade_wanted and pending is None:
+            self.is_upgrade_wanted = False
+            self._begin_upgrade()
+        elif self.is_reload_wanted and (pending is None or now - pending.started_at > SUPERSEDE_S):
+            self.is_reload_wanted = False
+            self.drop_pending()
+            if self._master.settings.preload_app and self._tools.origin.command:
+                self._begin_upgrade()
+            else:
+                self._begin_reload()
+
+    # --- reload -----------------------------------------------------------------------------------------------------
+
+    def _begin_reload(self) -> None:
+        """Read the settings again; the new generation boots beside the old one. With --reload it takes over at once."""
+        current = self._fleet.current
+        self._tools.notifier.reloading()
+        self._master.log.info("reloading")
+        current.hooks.call("on_reload", self._master.hook_server)
+        try:
+            self._tools.origin.restore()
+            pending = self._tools.begin(current.number + 1, current)
+        except (StartError, OSError) as error:
+            current.surroundings.enter()
+            self._report_reload_failed(str(error))
+            return
+        except Exception:
+            current.surroundings.enter()
+            self._report_reload_failed(traceback.format_exc())
+            return
+        pending.started_at = time.monotonic()
+        self._fleet.pending = pending
+        if pending.plan.settings.reload:
+            self.take_over()
+
+    def _report_reload_failed(self, message: str) -> None:
+        self._master.log.write("error", "reload failed: what was running goes on", message)
+        self._tools.notifier.ready("reload failed: " + last_line(message))
+
+    def abandon(self, message: str) -> None:
+        """The new generation cannot boot: the old one goes on serving."""
+        self.drop_pending()
+        self._fleet.current.surroundings.enter()
+        self._report_reload_failed(message)
+
+    def drop_pending(self) -> None:
+        """End the workers of the generation that was to follow."""
+        pending = self._fleet.pending
+        if pending is None:
+            return
+        self._fleet.pending = None
+        self._fleet.over.append(pending)
+        pending.is_over = True
+        for listener in pending.listeners_without(self._fleet.current):
+            listener.unlink()
+            listener.close()
+        for child in self._fleet.serving(pending):
+            self._master.retire(child)
+
+    def take_over(self) -> None:
+        """The new generation is ready: the old one is drained, as fast as reload_overlap lets it."""
+        old = self._fleet.take_over()
+        self._tools.on_current(self._fleet.current)
+        for listener in old.listeners_without(self._fleet.current):
+            listener.shut()  # its workers take what waits there, then it is gone
+        if old.target != self._fleet.current.target:
+            self._fleet.current.hooks.call(
+                "nworkers_changed", self._master.hook_server, self._fleet.current.target, old.target
+            )
+        self._master.log.info(f"generation {self._fleet.current.number} serves")
+        self._tools.notifier.ready(f"generation {self._fleet.current.number} serves")
+
+    # --- upgrade ----------------------------------------------------------------------------------------------------
+
+    def _begin_upgrade(self) -> None:
+        """Have the new code load itself somewhere else first."""
+        log = self._master.log
+        if not self._tools.origin.command:
+            log.error("upgrade failed: this server was not started by the command epollwsgi")
+            return
+        self._tools.notifier.reloading()
+        log.info("upgrading: a dry run comes first")
+        try:
+            self._dry_run = upgrade.start_dry_run(self._tools.origin)
+        except OSError as error:
+            self._report_upgrade_failed(str(error))
+
+    def on_foreign_death(self, pid: int, status: int) -> None:
+        """A process that is no worker has ended; perhaps the dry run."""
+        dry_run = self._dry_run
+        if dry_run is None or pid != dry_run.pid:
+            return
+        self._dry_run = None
+        output = dry_run.read_output()
+        if status:
+            self._report_upgrade_failed(output or "the dry run failed")
+            return
+        self._execute()
+
+    def abandon_dry_run(self) -> None:
+        """The server stops."""
+        if self._dry_run is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._dry_run.pid, signal.SIGKILL)
+
+    def _execute(self) -> None:
+        """Become the new image; where that fails everything goes on as it was."""
+        current = self._fleet.current
+        self._master.log.info("upgrading: the master executes itself")
+        current.hooks.call("pre_exec", self._master.hook_server)
+        listeners = self._fleet.listeners()
+        children = list(self._fleet.children.values())
+        scoreboard = self._tools.children.scoreboard
+        state = {
+            "scoreboard": scoreboard.fd,
+            "generation": current.number,
+            "next_age": self._master.next_age,
+            "passed": self._tools.passed,
+            "listeners": [
+                {"fd": one.fd, "key": one.key, "unlink_path": one.unlink_path, "inode": one.inode} for one in listeners
+            ],
+            "children": [child.describe() for child in children],
+        }
+        fds = [scoreboard.fd, *(one.fd for one in children), *(one.fd for one in listeners)]
+        try:
+            upgrade.execute(self._tools.origin, state, fds)
+        except OSError as error:
+            self._report_upgrade_failed(f"exec: {error}")
+
+    def _report_upgrade_failed(self, message: str) -> None:
+        self._master.log.write("error", "upgrade failed: what was running goes on", message)
+        self._tools.notifier.ready("upgrade failed: " + last_line(message))
+
+
+def last_line(message: str) -> str:
+    """The end of a message, short enough for a status."""
+    lines = message.strip().splitlines() or [""]
+    return lines[-1][:200]

@@ -1,0 +1,418 @@
+"""Listeners: modes and owners of unix sockets, those that are kept and inherited, and refusing new connections."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import grp
+import json
+import os
+import pwd
+import shutil
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epollwsgi.config import values as v
+from epollwsgi.config.settings import Settings
+from epollwsgi.errors import ConfigError
+from epollwsgi.listener import Listener, by_key, is_closing, key_of, open_listeners, refuse_connections
+from tests.support import clean_environment, wait_until
+
+# States of a TCP socket as tcp_info begins with them, netinet/tcp.h.
+TCP_ESTABLISHED, TCP_SYN_SENT = 1, 2
+LOOPBACK = v.TCPBind("127.0.0.1", 0)
+LOOPBACKS = [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)]
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory with a short name: the path of a unix socket has room for 107 bytes only."""
+    made = Path(tempfile.mkdtemp(prefix="ew"))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def opened() -> Iterator[list[Listener]]:
+    """What a test opens and puts in here is closed."""
+    listeners: list[Listener] = []
+    yield listeners
+    for listener in listeners:
+        listener.unlink()
+        listener.close()
+
+
+def open_one(opened: list[Listener], bind: v.Bind, **more: Any) -> Listener:
+    made = open_listeners(Settings(bind=(bind,)), **more)
+    opened += made
+    return made[0]
+
+
+def run(code: str, *arguments: str | int | Path, pass_fds: tuple[int, ...] = ()) -> str:
+    """What a child prints; it must end well."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        pass_fds=pass_fds,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+# --- unix sockets ---------------------------------------------------------------------------------------------------
+
+MODES = [("unix:/a/b?mode=660", 0o660), ("unix:/a/b?mode=0600", 0o600), ("unix:///a/b?mode=000", 0)]
+
+
+@pytest.mark.parametrize(("text", "mode"), MODES)
+def test_mode_is_read_and_shown(text: str, mode: int) -> None:
+    found = v.bind(text)
+    assert found == v.UnixBind("/a/b", mode)
+    assert v.bind(str(found)) == found
+
+
+@pytest.mark.parametrize(
+    "query", ["", "mode=", "mode=8", "mode=66", "mode=888", "mode=1777", "mod=660", "mode=660x", "660"]
+)
+def test_bad_mode_is_refused_with_what_is_allowed(query: str) -> None:
+    with pytest.raises(ValueError, match=r"\?mode= with three octal digits is allowed"):
+        v.bind(f"unix:/a/b?{query}")
+    with pytest.raises(ValueError, match=r"mode"):
+        v.bind(f"unix:@a?{query or 'mode=660'}")
+
+
+MAKE_SOCKETS = """
+import os, stat, sys
+from epollwsgi.config.settings import Settings
+from epollwsgi.config.values import bind
+from epollwsgi.listener import open_listeners
+
+os.chdir(sys.argv[1])
+os.umask(0o027)
+for listener in open_listeners(Settings(bind=tuple(map(bind, sys.argv[2:])))):
+    print(oct(stat.S_IMODE(os.stat(listener.unlink_path).st_mode)))
+    listener.unlink()
+    listener.close()
+print(os.listdir())
+"""
+
+
+def test_mode_is_0777_less_the_umask_unless_given(directory: Path) -> None:
+    printed = run(MAKE_SOCKETS, directory, "unix:a", "unix:b?mode=666", "unix:c?mode=600")
+    assert printed.splitlines() == ["0o750", "0o666", "0o600", "[]"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_socket_is_given_to_the_workers(directory: Path, opened: list[Listener]) -> None:
+    from epollwsgi.process.privileges import Identity
+
+    user, group = pwd.getpwnam("nobody"), grp.getgrnam("daemon")
+    identity = Identity("nobody", user.pw_uid, group.gr_gid)
+    open_one(opened, v.UnixBind(f"{directory}/s", 0o600), own=identity.own)
+    found = os.stat(directory / "s")
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (user.pw_uid, group.gr_gid, 0o600)
+
+
+def test_closing_leaves_the_path_and_unlinking_removes_it(directory: Path, opened: list[Listener]) -> None:
+    listener = open_one(opened, v.UnixBind(f"{directory}/s"))
+    listener.close()
+    assert (directory / "s").is_socket()
+    listener.unlink()
+    assert not (directory / "s").exists()
+
+
+def test_path_that_was_replaced_is_not_removed(directory: Path, opened: list[Listener]) -> None:
+    first = open_one(opened, v.UnixBind(f"{directory}/s"))
+    os.rename(directory / "s", directory / "old")
+    second = open_one(opened, v.UnixBind(f"{directory}/s"))
+    first.unlink()
+    assert (directory / "s").is_socket()
+    second.unlink()
+    (directory / "s").write_text("a file by now")
+    second.unlink()
+    assert (directory / "s").read_text() == "a file by now"
+
+
+def test_living_server_with_a_full_backlog_is_not_waited_for(directory: Path) -> None:
+    """Its backlog takes no more, so a blocking probe would hang."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{directory}/s")
+        server.listen(0)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"{directory}/s")
+            with pytest.raises(ConfigError, match=r"cannot listen at unix:.*Address already in use"):
+                open_listeners(Settings(bind=(v.UnixBind(f"{directory}/s"),)))
+    assert (directory / "s").is_socket()
+    for listener in open_listeners(Settings(bind=(v.UnixBind(f"{directory}/s"),))):  # nobody listens any more
+        listener.unlink()
+        listener.close()
+
+
+def test_what_was_opened_is_given_back_when_a_later_address_fails(directory: Path) -> None:
+    binds = (v.UnixBind(f"{directory}/s"), v.UnixBind(f"{directory}/missing/s"))
+    with pytest.raises(ConfigError, match=r"cannot listen at unix:.*missing/s: No such file or directory"):
+        open_listeners(Settings(bind=binds))
+    assert os.listdir(directory) == []
+
+
+def test_abstract_socket_has_no_path(opened: list[Listener]) -> None:
+    name = f"@epollwsgi-test-{os.getpid()}"
+    listener = open_one(opened, v.UnixBind(name))
+    assert str(listener) == f"unix:{name}"
+    assert (listener.unlink_path, listener.key, listener.is_lost) == ("", f"unix:{name}", False)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect("\0" + name[1:])
+
+
+# --- kept over a reload ---------------------------------------------------------------------------------------------
+
+
+def test_reload_keeps_what_is_still_wanted(directory: Path, opened: list[Listener]) -> None:
+    binds = (LOOPBACK, v.UnixBind(f"{directory}/a"), v.UnixBind(f"{directory}/b"))
+    first = open_listeners(Settings(bind=binds))
+    opened += first
+    new = v.UnixBind(f"{directory}/new")
+    second = open_listeners(Settings(bind=(new, v.UnixBind(f"{directory}/a"), LOOPBACK), backlog=5), by_key(first))
+    opened += [one for one in second if one not in first]
+    assert second[1:] == [first[1], first[0]]
+    assert str(second[0]) == f"unix:{directory}/new"
+    assert len(second) == 3
+
+
+def test_key_is_the_address_without_the_mode(
+    directory: Path, opened: list[Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A unix socket is known by its whole path, so that a flipped release directory gets its own."""
+    first = open_one(opened, v.UnixBind(f"{directory}/s", 0o600))
+    assert open_listeners(Settings(bind=(v.UnixBind(f"{directory}/s", 0o660),)), by_key([first])) == [first]
+    assert stat.S_IMODE(os.stat(directory / "s").st_mode) == 0o660
+    assert open_listeners(Settings(bind=(v.UnixBind(f"{directory}/s"),)), by_key([first])) == [first]
+    assert stat.S_IMODE(os.stat(directory / "s").st_mode) == 0o660, "none is given: it stays as it is"
+    monkeypatch.chdir(directory)
+    assert key_of(v.UnixBind("s")) == first.key
+    assert key_of(v.UnixBind("other")) != first.key
+
+
+def test_address_that_stands_twice_is_kept_once(opened: list[Listener]) -> None:
+    first = open_listeners(Settings(bind=(LOOPBACK, LOOPBACK)))
+    opened += first
+    assert len({one.fd for one in first}) == 2
+    assert open_listeners(Settings(bind=(LOOPBACK, LOOPBACK)), by_key(first)) == first
+
+
+def test_socket_whose_path_is_gone_is_opened_anew(directory: Path, opened: list[Listener]) -> None:
+    first = open_one(opened, v.UnixBind(f"{directory}/s"))
+    found = [first.is_lost]
+    os.unlink(directory / "s")
+    assert [*found, first.is_lost] == [False, True]
+    second = open_one(opened, v.UnixBind(f"{directory}/s"), kept=by_key([first]))
+    assert second is not first
+    first.unlink()
+    assert (directory / "s").is_socket()
+
+
+def test_failed_reload_closes_only_what_is_new(directory: Path, opened: list[Listener]) -> None:
+    first = open_one(opened, v.UnixBind(f"{directory}/a"))
+    binds = (v.UnixBind(f"{directory}/a"), v.UnixBind(f"{directory}/b"), v.UnixBind(f"{directory}/missing/s"))
+    with pytest.raises(ConfigError, match="missing"):
+        open_listeners(Settings(bind=binds), by_key([first]))
+    assert os.listdir(directory) == ["a"]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(f"{directory}/a")
+
+
+# --- inherited ------------------------------------------------------------------------------------------------------
+
+ADOPT = """
+import json, os, sys
+from epollwsgi.listener import Listener
+
+one = Listener.adopt(**json.loads(sys.argv[1]))
+print(one, one.key, os.get_inheritable(one.fd), one.sock.getblocking(), one.is_lost, flush=True)
+one.unlink()
+one.close()
+"""
+
+
+def test_listener_goes_through_an_exec(directory: Path, opened: list[Listener]) -> None:
+    listener = open_one(opened, v.UnixBind(f"{directory}/s"))
+    state = {"fd": listener.fd, "key": listener.key, "unlink_path": listener.unlink_path, "inode": listener.inode}
+    printed = run(ADOPT, json.dumps(state), pass_fds=(listener.fd,))
+    assert printed == f"unix:{directory}/s unix:{directory}/s False False False"
+    assert not (directory / "s").exists()
+
+
+def test_adopted_listener_does_not_remove_the_socket_of_another(directory: Path, opened: list[Listener]) -> None:
+    first = open_one(opened, v.UnixBind(f"{directory}/s"))
+    os.rename(directory / "s", directory / "old")
+    open_one(opened, v.UnixBind(f"{directory}/s"))
+    adopted = Listener.adopt(os.dup(first.fd), first.key, first.unlink_path, first.inode)
+    opened.append(adopted)
+    assert adopted.is_lost
+    adopted.unlink()
+    assert (directory / "s").is_socket()
+
+
+def test_what_is_no_stream_socket_is_refused(tmp_path: Path) -> None:
+    with open(tmp_path / "file", "wb") as file, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
+        for fd, words in ((file.fileno(), "non-socket"), (datagrams.fileno(), "not a stream socket"), (999_999, "Bad")):
+            with pytest.raises(ConfigError, match=rf"cannot listen at fd://{fd}: .*{words}"):
+                open_listeners(Settings(bind=(v.FDBind(fd),)))
+            with pytest.raises(OSError, match=words):
+                Listener.adopt(fd, "")
+        os.fstat(file.fileno())  # still theirs
+        datagrams.getsockname()
+
+
+def test_socket_of_somebody_else_goes_on_when_it_is_shut(opened: list[Listener]) -> None:
+    """Whoever opened it, such as systemd, has it for the next server too: no filter may stay on it."""
+    with socket.create_server(("127.0.0.1", 0)) as outer:
+        foreign = open_one(opened, v.FDBind(outer.fileno()))
+        assert foreign.is_foreign
+        foreign.shut()
+        assert not is_closing(outer)
+        with socket.create_connection(outer.getsockname(), timeout=10):
+            outer.accept()[0].close()
+
+
+@pytest.mark.parametrize("is_tcp", [True, False])
+def test_shut_leaves_those_who_wait_to_the_workers(is_tcp: bool, directory: Path, opened: list[Listener]) -> None:
+    listener = open_one(opened, LOOPBACK if is_tcp else v.UnixBind(f"{directory}/s"))
+    worker = Listener.adopt(os.dup(listener.fd), listener.key)
+    opened.append(worker)
+    with socket.socket(listener.sock.family) as waiting:
+        waiting.connect(listener.sock.getsockname())
+        listener.shut()
+        assert is_closing(worker.sock) == is_tcp
+        wait_until(lambda: accept(worker), what="who waited")[0].close()
+    assert os.listdir(directory) == []
+
+
+# --- refusing new connections ---------------------------------------------------------------------------------------
+
+
+def tcp_state(sock: socket.socket) -> int:
+    """The state that the system has the connection in."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+
+
+@pytest.fixture(params=LOOPBACKS, ids=[host for host, _ in LOOPBACKS])
+def listener(request: pytest.FixtureRequest, opened: list[Listener]) -> Listener:
+    """A TCP listener, of each family."""
+    host, _ = request.param
+    try:
+        return open_one(opened, v.TCPBind(host, 0))
+    except ConfigError as error:
+        pytest.skip(str(error))
+
+
+def connecting(listener: Listener) -> socket.socket:
+    """A client that has begun to connect; on the loopback the whole handshake happens within."""
+    client = socket.socket(listener.sock.family)
+    client.setblocking(False)
+    assert client.connect_ex(listener.sock.getsockname()[:2]) in (0, errno.EINPROGRESS)
+    return client
+
+
+def test_nobody_new_is_let_in_and_those_who_wait_are(listener: Listener) -> None:
+    address = listener.sock.getsockname()[:2]
+    assert not is_closing(listener.sock)
+    with closing(connecting(listener)) as waiting:
+        wait_until(lambda: tcp_state(waiting) == TCP_ESTABLISHED, what="a handshake")
+        assert refuse_connections(listener.sock)
+        assert is_closing(listener.sock)
+        with closing(connecting(listener)) as late:
+            served, _ = wait_until(lambda: accept(listener), what="who waited in the backlog")
+            with served:
+                served.setblocking(True)
+                served.settimeout(10)
+                waiting.send(b"question")  # segments without SYN pass
+                assert served.recv(100) == b"question"
+                served.send(b"answer")
+                assert wait_until(lambda: receive(waiting)) == b"answer"
+            assert accept(listener) is None
+            assert tcp_state(late) == TCP_SYN_SENT, "its attempt is not answered, as on a network that lost it"
+            listener.close()
+            # Its next try meets a closed port.
+            wait_until(lambda: late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED, 30)
+    with socket.socket(late.family) as refused, pytest.raises(ConnectionRefusedError):
+        refused.connect(address)
+
+
+def accept(listener: Listener) -> tuple[socket.socket, object] | None:
+    try:
+        return listener.sock.accept()
+    except BlockingIOError:
+        return None
+
+
+def receive(sock: socket.socket) -> bytes:
+    try:
+        return sock.recv(100)
+    except BlockingIOError:
+        return b""
+
+
+def test_handshake_under_way_is_completed(listener: Listener) -> None:
+    """With TCP_DEFER_ACCEPT a handshake is complete for the server only when data has come."""
+    listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
+    with closing(connecting(listener)) as client:
+        wait_until(lambda: tcp_state(client) == TCP_ESTABLISHED, what="the client's half of the handshake")
+        assert accept(listener) is None
+        assert refuse_connections(listener.sock)
+        client.send(b"now")
+        served, _ = wait_until(lambda: accept(listener), what="the rest of the handshake")
+        with served:
+            assert wait_until(lambda: receive(served)) == b"now"
+
+
+LOOK = """
+import socket, sys
+from epollwsgi.listener import is_closing, refuse_connections
+
+with socket.socket(fileno=int(sys.argv[1])) as sock:
+    print(is_closing(sock))
+    if sys.argv[2:]:
+        print(refuse_connections(sock))
+"""
+
+
+def test_it_holds_in_every_process_that_shares_the_socket(listener: Listener) -> None:
+    assert run(LOOK, listener.fd, pass_fds=(listener.fd,)) == "False"
+    assert run(LOOK, listener.fd, "refuse", pass_fds=(listener.fd,)) == "False\nTrue"
+    assert is_closing(listener.sock)
+    assert refuse_connections(listener.sock), "once more does no harm"
+    assert run(LOOK, listener.fd, pass_fds=(listener.fd,)) == "True"
+
+
+def test_only_our_own_filter_counts(listener: Listener) -> None:
+    """Filters of others, shorter, as long, and longer than what is read of one."""
+    for count in (1, 5, 4096):
+        program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0xFFFFFFFF) * count, 8 * count)
+        option = struct.pack("HP", count, ctypes.addressof(program))
+        listener.sock.setsockopt(socket.SOL_SOCKET, 26, option)
+        assert not is_closing(listener.sock)
+
+
+def test_what_is_not_tcp_is_left_alone(directory: Path, opened: list[Listener]) -> None:
+    listener = open_one(opened, v.UnixBind(f"{directory}/s"))
+    assert not refuse_connections(listener.sock)
+    assert not is_closing(listener.sock)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(f"{directory}/s")
+        wait_until(lambda: accept(listener))[0].close()
+    listener.close()
+    assert not is_closing(listener.sock)
