@@ -140,6 +140,8 @@ class Answer:
                 self.sink = Nobody(self.sink.loop, self.sink.log_breach)
             else:
                 self.sink.become_owned()
+            if not self.sink.keeps:  # the worker has begun to drain since the request came
+                self.keep = False
 
     # --- framing ----------------------------------------------------------------------------------------------------
 

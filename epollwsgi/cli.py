@@ -77,6 +77,7 @@ def start(arguments: Sequence[str], is_command: bool = False) -> int:
         return 0
 
     from epollwsgi.process.origin import find_origin
+    from epollwsgi.process.start import run_master  # before the settings: the dry run of an upgrade wants it sound
     from epollwsgi.process.upgrade import take_state
 
     state = take_state(os.environ)
@@ -89,9 +90,6 @@ def start(arguments: Sequence[str], is_command: bool = False) -> int:
         if plan.application_name:
             check_application(plan)
         return 0
-
-    from epollwsgi.process.start import run_master
-
     plans = [plan]  # the first is made already; a reload makes another
 
     def read() -> Plan:

@@ -82,6 +82,11 @@ class Output:
         return f"{self.peer[0]}:{self.peer[1]}" if self.peer[0] else "unix socket"
 
     @property
+    def keeps(self) -> bool:
+        """Whether connections stay open now: not once the worker drains."""
+        return self.service.keeps
+
+    @property
     def sends_files(self) -> bool:
         """Whether os.sendfile may be used (the setting sendfile)."""
         return self.service.sendfile

@@ -29,6 +29,10 @@ class Sink(Protocol):
     """whether log_access is to be called"""
 
     @property
+    def keeps(self) -> bool:
+        """Whether connections stay open after a response: not once the worker drains."""
+
+    @property
     def sends_files(self) -> bool:
         """Whether os.sendfile may be used."""
 
@@ -83,6 +87,7 @@ class Nobody:
     """The sink of a call that the server has given up: its client has been answered already."""
 
     gone = True
+    keeps = False
     is_full = False
     is_logged = False
     sends_files = False

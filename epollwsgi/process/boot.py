@@ -18,11 +18,9 @@ from typing import TYPE_CHECKING, NoReturn
 from epollwsgi.errors import ApplicationFailed, StartError
 from epollwsgi.log import ErrorLog
 from epollwsgi.process import systemd
-from epollwsgi.process.broken_page import broken_application
 from epollwsgi.process.fleet import Generation
 from epollwsgi.process.hook_objects import HookServer, HookWorker
 from epollwsgi.process.hooks import Hooks
-from epollwsgi.process.reloader import start_watching
 from epollwsgi.process.request_hooks import wrap_application
 from epollwsgi.process.signals import WORKER_IGNORED
 from epollwsgi.process.station import Station
@@ -85,6 +83,7 @@ def _live(errand: Errand) -> None:
             errand.generation.identity.drop(settings.initgroups)
         die_with_parent(errand.master_pid)
         watch_faults(log, errand.generation.hooks, hook_worker)
+        hook_worker.enter_process(os.getpid(), station.requests, station.is_serving, station.report_hook)
         errand.generation.hooks.call("post_fork", errand.hook_server, hook_worker)
         application = load(errand, station)
         hook_worker.app.callable = application
@@ -111,6 +110,10 @@ def load(errand: Errand, station: Station) -> WSGIApplication | None:
 
     plan = errand.generation.plan
     settings = plan.settings
+    if settings.reload:  # imported there only: a start without it does not pay for it
+        from epollwsgi.process.sources import note_loading
+
+        note_loading()
     if plan.application is not None or not plan.application_name:
         application = plan.application
         failure = ""
@@ -124,8 +127,12 @@ def load(errand: Errand, station: Station) -> WSGIApplication | None:
                 raise
             failure = str(error)
             errand.generation.error_log.write("error", "the application cannot be loaded", failure)
+            from epollwsgi.process.broken_page import broken_application
+
             application = broken_application(failure)
     if settings.reload:
+        from epollwsgi.process.reloader import start_watching
+
         start_watching(settings, station.report_change, errand.generation.error_log, failure)
     return application
 

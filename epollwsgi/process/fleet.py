@@ -72,7 +72,9 @@ class Generation:
     is_over: bool = False  # its workers are retired as those of the next become ready
 
     def note_failure(self, now: float) -> None:
-        """A worker died before it was ready."""
+        """A worker died before it was ready; of several that were started together the first counts."""
+        if now < self.start_at:
+            return
         self.start_at = now + BACKOFF_S[min(self.failures, len(BACKOFF_S) - 1)]
         self.failures += 1
 
@@ -115,6 +117,7 @@ class Child:
     is_aborted: bool = False
     failure: tuple[int, str] | None = None  # why it could not be made ready: exit code of such a start, and message
     hook_worker: HookWorker | None = None
+    has_missed_reopening: bool = False  # the logs were reopened while it could not be told
     unread: bytes = field(default=b"", repr=False)
 
     def describe(self) -> dict[str, Any]:
@@ -209,12 +212,13 @@ class Fleet:
 
     def _allowed(self, generation: Generation) -> int:
         """How many workers a generation may have now: a reload may add so many as reload_overlap says."""
-        if generation is self.current:
-            old = sum(len(self.serving(one)) for one in self.over)
-            if not old:
-                return generation.target
-            return min(generation.target, max(1, generation.target + overlap(generation) - old))
-        return min(generation.target, overlap(generation))
+        if generation is self.pending:
+            return min(generation.target, overlap(generation))
+        old = sum(one.generation.is_over for one in self.children.values())
+        if not old or overlap(generation) >= generation.target:
+            return generation.target
+        ready = len(self.serving(generation, Slot.READY))
+        return min(generation.target, max(ready, generation.target + overlap(generation) - old))
 
     def _is_leaving(self, child: Child, now: float) -> bool:
         """Whether it is to be replaced now; for a stuck request one at a time, and not often."""

@@ -48,6 +48,7 @@ class Master:
         self.next_age = next_age
         self._is_up = is_up  # every worker of the first generation was ready once
         self._exit_code = NO_CODE
+        self._signals: SignalPipe | None = None
         self._stop_kind = ""  # the name of the action
         self._doors_close_at = FOREVER
         self._killed_count = 0
@@ -79,8 +80,9 @@ class Master:
 
     def run(self) -> int:
         """Until a signal ends it, or the first start fails; the exit code. Raises StartError for the latter."""
-        signals = SignalPipe(MASTER_SIGNALS, self._on_signal)
+        signals = self._signals = SignalPipe(MASTER_SIGNALS, self._on_signal)
         self._tools.poller.register(signals.fd, POLLIN)
+        self._start_hooks()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())  # after an upgrade they were held back until now
         try:
             while self._exit_code == NO_CODE:
@@ -102,6 +104,22 @@ class Master:
             self.fleet.current.hooks.call("on_exit", self.hook_server)
             self._tools.on_end(self.fleet.current)
         return self._exit_code
+
+    def take_signals(self) -> bool:
+        """Act on signals that have come but were not read yet; False where the server is to stop."""
+        if self._signals is not None:
+            self._signals.on_event(POLLIN)
+        return not self._stop_kind
+
+    def note_current(self) -> None:
+        """Another generation is current: what hooks see of it."""
+        self.hook_server.cfg = hook_config(self.fleet.current)
+        self.hook_server.log = HookLog(self.fleet.current.error_log)
+
+    def _start_hooks(self) -> None:
+        """As gunicorn does when the number of workers is set for the first time."""
+        if not self._is_up:
+            self.fleet.current.hooks.call("nworkers_changed", self.hook_server, self.fleet.current.target, None)
 
     def _wait_s(self) -> float:
         """Until something has to be done without being told."""
@@ -145,6 +163,7 @@ class Master:
         """USR1: first here, where rights may be higher, then in the workers."""
         self.fleet.current.reopen_logs()
         for child in self.fleet.children.values():
+            child.has_missed_reopening = child.state is Slot.BOOTING
             self._children.send(child, signal.SIGUSR1)
 
     def add_worker(self) -> None:
@@ -191,6 +210,8 @@ class Master:
         master_pid = os.getpid()
 
         def live_on(slot: int, fd: int) -> NoReturn:
+            if self._signals is not None:
+                self._signals.abandon()
             live(Errand(generation, self._children.scoreboard, slot, fd, master_pid, self.hook_server, hook_worker))
 
         try:
@@ -212,6 +233,8 @@ class Master:
             if message.get("ready") and child.state is Slot.BOOTING:
                 self._children.set_state(child, Slot.READY)
                 child.generation.failures = 0
+                if child.has_missed_reopening:
+                    self._children.send(child, signal.SIGUSR1)
             elif message.get("draining"):
                 self._children.set_state(child, Slot.DRAINING)
             elif "failed" in message:
@@ -238,7 +261,7 @@ class Master:
         generation = child.generation
         if child.hook_worker is not None:
             generation.hooks.call("child_exit", self.hook_server, child.hook_worker)
-        if child.state is Slot.DRAINING or self._stop_kind:
+        if self._stop_kind or (child.state is Slot.DRAINING and child.failure is None):
             self.log.debug(f"worker {child.pid} {describe_status(status)}")
             return
         if child.state is Slot.READY:
@@ -254,7 +277,7 @@ class Master:
             self._turnover.abandon(message)
         elif not generation.is_over:
             generation.note_failure(time.monotonic())
-            self.log.error(f"worker {child.pid} was not ready when it ended, tried again: {message}")
+            self.log.write("error", f"worker {child.pid} was not ready when it ended; another is tried", message)
 
     # --- what is missing --------------------------------------------------------------------------------------------
 

@@ -82,6 +82,11 @@ class SignalPipe:
         self._reader.close()
         self._writer.close()
 
+    def abandon(self) -> None:
+        """In a forked child, which has no handlers any more: let go of the descriptors."""
+        self._reader.close()
+        self._writer.close()
+
 
 def note_only(number: int, frame: FrameType | None) -> None:
     """A handler that does nothing: the number is in the pipe already."""

@@ -21,7 +21,8 @@ from epollwsgi.log import open_logs
 from epollwsgi.process import daemon, systemd
 from epollwsgi.process.children import NO_SLOT, Children
 from epollwsgi.process.cpus import usable_cpus
-from epollwsgi.process.fleet import Child, Fleet, Generation, Plan
+from epollwsgi.process.fleet import Child, Fleet, Generation, Plan, hook_config
+from epollwsgi.process.hook_objects import HookLog, HookWorker
 from epollwsgi.process.hooks import Hooks
 from epollwsgi.process.master import Master
 from epollwsgi.process.origin import Origin, find_surroundings
@@ -86,7 +87,10 @@ class Server:
             scoreboard, children = self._take_workers(first, kept)
             fleet = Fleet(first, children=children)
             if state is not None:
-                fleet.over = list({id(child.generation): child.generation for child in children.values()}.values())
+                fleet.over = list(dict.fromkeys(child.generation for child in children.values()))
+                for old in fleet.over:
+                    for listener in old.listeners_without(first):
+                        listener.shut()
             tools = Tools(
                 origin=self._origin,
                 begin=self.begin,
@@ -116,11 +120,14 @@ class Server:
 
     # --- generations ------------------------------------------------------------------------------------------------
 
-    def begin(self, number: int, old: Generation | None) -> Generation:
-        """A generation of the settings as they are now, with the listeners of the old one kept. Raises StartError."""
-        return self._build(self._read(), number, by_key(old.listeners if old is not None else ()))
+    def begin(self, number: int, old: Generation, loads: bool) -> Generation:
+        """A generation of the settings as they are now, with the listeners of the old one kept. Raises StartError.
 
-    def _build(self, plan: Plan, number: int, kept: Mapping[str, list[Listener]]) -> Generation:
+        loads: load an application that is preloaded.
+        """
+        return self._build(self._read(), number, by_key(old.listeners), loads)
+
+    def _build(self, plan: Plan, number: int, kept: Mapping[str, list[Listener]], loads: bool = True) -> Generation:
         if self._passed:
             plan = replace(plan, settings=replace(plan.settings, bind=tuple(map(FDBind, self._passed))))
         settings = plan.settings
@@ -133,13 +140,16 @@ class Server:
         hooks = Hooks(settings, error_log)
         listeners = open_listeners(settings, kept, identity.own if identity is not None else None)
         try:
-            if settings.preload_app and plan.application is None and plan.application_name:
+            if loads and settings.preload_app and plan.application is None and plan.application_name:
                 plan = replace(plan, application=preload(plan))
         except BaseException:
             for listener in listeners:
                 if all(listener not in group for group in kept.values()):
                     listener.unlink()
                     listener.close()
+            error_log.close()
+            if access_log is not None:
+                access_log.close()
             raise
         return Generation(
             number=number,
@@ -184,6 +194,8 @@ class Server:
         }
         for child in children.values():
             os.set_inheritable(child.fd, False)
+            child.hook_worker = HookWorker(child.age, os.getpid(), hook_config(over), HookLog(over.error_log))
+            child.hook_worker.pid = child.pid
         return scoreboard, children
 
     # --- what goes with the whole server ----------------------------------------------------------------------------

@@ -52,6 +52,7 @@ class Station:
         self._master_pid = master_pid
         self._started_at = time.monotonic()
         self._has_asked = False
+        self._is_draining = False
 
     # --- reports ----------------------------------------------------------------------------------------------------
 
@@ -62,6 +63,7 @@ class Station:
 
     def report_draining(self) -> None:
         """It takes none any more."""
+        self._is_draining = True
         self._report({"draining": True})
 
     def report_failure(self, exit_code: int, message: str) -> None:
@@ -75,6 +77,10 @@ class Station:
     def report_max_requests(self) -> None:
         """max_requests have been answered."""
         self._ask("max_requests")
+
+    def report_hook(self) -> None:
+        """A hook has set worker.alive to False."""
+        self._ask("a hook")
 
     def report_change(self, file: str) -> None:
         """--reload: a file has changed."""
@@ -114,6 +120,14 @@ class Station:
     def is_orphan(self) -> bool:
         """The master is no longer the parent."""
         return os.getppid() != self._master_pid
+
+    def requests(self) -> int:
+        """Answered so far, as the scoreboard has it."""
+        return self.mine.requests
+
+    def is_serving(self) -> bool:
+        """Not on its way out."""
+        return not self._is_draining
 
     def is_final(self) -> bool:
         """The whole server stops: there is nobody else to take what waits in the backlog."""

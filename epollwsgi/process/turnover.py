@@ -18,12 +18,14 @@ from typing import Protocol
 
 from epollwsgi.config.settings import Settings
 from epollwsgi.errors import StartError
+from epollwsgi.listener import Listener
 from epollwsgi.log import ErrorLog
 from epollwsgi.process import upgrade
 from epollwsgi.process.children import Children
 from epollwsgi.process.fleet import Child, Fleet, Generation
 from epollwsgi.process.hook_objects import HookServer
 from epollwsgi.process.origin import Origin
+from epollwsgi.process.signals import block_all, restore_blocked
 from epollwsgi.process.systemd import Notifier
 
 # A reload that is still booting after so long gives way to the next one.
@@ -34,12 +36,13 @@ SUPERSEDE_S = 5.0
 class Tools:
     """What a master is given.
 
-    begin: builds a generation from the settings as they are now, beside the one that is current; raises StartError.
+    begin: builds a generation from the settings as they are now, beside the one that is current, with the application
+    loaded if that is preloaded and wanted; raises StartError.
     on_ready: the first generation serves.  on_current: another one does.  on_end: the master ends.
     """
 
     origin: Origin
-    begin: Callable[[int, Generation | None], Generation]
+    begin: Callable[[int, Generation, bool], Generation]
     notifier: Notifier
     children: Children
     poller: poll
@@ -60,6 +63,8 @@ class Keeper(Protocol):
     @property
     def log(self) -> ErrorLog: ...
     def retire(self, child: Child) -> None: ...
+    def take_signals(self) -> bool: ...
+    def note_current(self) -> None: ...
 
 
 class Turnover:
@@ -78,10 +83,13 @@ class Turnover:
         pending = self._fleet.pending
         if self._dry_run is not None:
             return
-        if self.is_upgrade_wanted and pending is None:
+        if pending is not None and now - pending.started_at <= SUPERSEDE_S:
+            return
+        if self.is_upgrade_wanted:
             self.is_upgrade_wanted = False
+            self.drop_pending()
             self._begin_upgrade()
-        elif self.is_reload_wanted and (pending is None or now - pending.started_at > SUPERSEDE_S):
+        elif self.is_reload_wanted:
             self.is_reload_wanted = False
             self.drop_pending()
             if self._master.settings.preload_app and self._tools.origin.command:
@@ -99,7 +107,7 @@ class Turnover:
         current.hooks.call("on_reload", self._master.hook_server)
         try:
             self._tools.origin.restore()
-            pending = self._tools.begin(current.number + 1, current)
+            pending = self._tools.begin(current.number + 1, current, True)
         except (StartError, OSError) as error:
             current.surroundings.enter()
             self._report_reload_failed(str(error))
@@ -140,6 +148,7 @@ class Turnover:
     def take_over(self) -> None:
         """The new generation is ready: the old one is drained, as fast as reload_overlap lets it."""
         old = self._fleet.take_over()
+        self._master.note_current()
         self._tools.on_current(self._fleet.current)
         for listener in old.listeners_without(self._fleet.current):
             listener.shut()  # its workers take what waits there, then it is gone
@@ -174,8 +183,8 @@ class Turnover:
         output = dry_run.read_output()
         if status:
             self._report_upgrade_failed(output or "the dry run failed")
-            return
-        self._execute()
+        else:
+            self._execute()
 
     def abandon_dry_run(self) -> None:
         """The server stops."""
@@ -184,16 +193,38 @@ class Turnover:
                 os.kill(self._dry_run.pid, signal.SIGKILL)
 
     def _execute(self) -> None:
-        """Become the new image; where that fails everything goes on as it was."""
+        """Become the new image; where that fails everything goes on as it was.
+
+        The settings are read here once more and new addresses are bound here, where a mistake costs nothing.
+        """
         current = self._fleet.current
-        self._master.log.info("upgrading: the master executes itself")
-        current.hooks.call("pre_exec", self._master.hook_server)
-        listeners = self._fleet.listeners()
+        log = self._master.log
+        blocked = block_all()
+        trial: Generation | None = None
+        try:
+            self._tools.origin.restore()
+            trial = self._tools.begin(current.number + 1, current, False)
+            if self._master.take_signals():
+                log.info("upgrading: the master executes itself")
+                current.hooks.call("pre_exec", self._master.hook_server)
+                self._execute_with(list(dict.fromkeys([*self._fleet.listeners(), *trial.listeners])))
+        except (StartError, OSError) as error:
+            self._report_upgrade_failed(str(error))
+        except Exception:
+            self._report_upgrade_failed(traceback.format_exc())
+        finally:
+            if trial is not None:
+                self._close_new(trial)
+            current.surroundings.enter()
+            restore_blocked(blocked)
+
+    def _execute_with(self, listeners: list[Listener]) -> None:
+        """Raises OSError."""
         children = list(self._fleet.children.values())
         scoreboard = self._tools.children.scoreboard
         state = {
             "scoreboard": scoreboard.fd,
-            "generation": current.number,
+            "generation": self._fleet.current.number,
             "next_age": self._master.next_age,
             "passed": self._tools.passed,
             "listeners": [
@@ -202,10 +233,14 @@ class Turnover:
             "children": [child.describe() for child in children],
         }
         fds = [scoreboard.fd, *(one.fd for one in children), *(one.fd for one in listeners)]
-        try:
-            upgrade.execute(self._tools.origin, state, fds)
-        except OSError as error:
-            self._report_upgrade_failed(f"exec: {error}")
+        upgrade.execute(self._tools.origin, state, fds)
+
+    def _close_new(self, trial: Generation) -> None:
+        """What was opened for a generation that is not to be."""
+        for listener in trial.listeners_without(self._fleet.current):
+            listener.unlink()
+            listener.close()
+        trial.close()
 
     def _report_upgrade_failed(self, message: str) -> None:
         self._master.log.write("error", "upgrade failed: what was running goes on", message)

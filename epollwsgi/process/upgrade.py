@@ -16,7 +16,7 @@ from typing import Any
 
 from epollwsgi.errors import ConfigError
 from epollwsgi.process.origin import Origin
-from epollwsgi.process.signals import block_all, fork, restore_blocked
+from epollwsgi.process.signals import fork
 
 VARIABLE = "_EPOLLWSGI_STATE"  # the descriptor of the memfd; not a setting
 OUTPUT_SIZE = 65536
@@ -46,9 +46,8 @@ def take_state(environ: MutableMapping[str, str]) -> State | None:
 
 
 def execute(origin: Origin, state: State, fds: Iterable[int]) -> None:
-    """Become the new image; `fds` stay open in it. Raises OSError, with everything as it was, if that cannot be."""
+    """Become the new image; `fds` stay open in it, and signals blocked. Raises OSError, with everything as it was."""
     kept = [*fds, save(state)]
-    blocked = block_all()
     here = os.open(".", os.O_PATH | os.O_CLOEXEC)
     try:
         with inherited(kept):
@@ -58,7 +57,6 @@ def execute(origin: Origin, state: State, fds: Iterable[int]) -> None:
         os.fchdir(here)
         os.close(here)
         os.close(kept[-1])
-        restore_blocked(blocked)
 
 
 @contextmanager

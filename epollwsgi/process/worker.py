@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from epollwsgi.acceptor import Acceptor, close_idle
+from epollwsgi.errors import ApplicationFailed
 from epollwsgi.listener import Listener, is_closing
 from epollwsgi.log import AccessLog, ErrorLog
 from epollwsgi.loop import IN
@@ -135,8 +136,8 @@ class Worker:
         if self._station is None:
             self._error_log.error(problem)
         else:
-            self._station.report_failure(3, problem)
-        self.stop_quickly()
+            self._station.report_failure(ApplicationFailed.exit_code, problem)
+        self.service.loop.running = False
 
     def _open(self) -> None:
         """Take connections from now on."""

@@ -101,6 +101,7 @@ class Client(Nobody):
         self.path = path
         self.body = body
         self.gone = False
+        self.keeps = True
         self.sent = b""
         self.finished: list[str] = []
         self.is_owned = False

@@ -43,6 +43,8 @@ class Started:
 
     def __init__(self, directory: Path, code: str, shell: str) -> None:
         self.directory = directory
+        environ = clean_environment()
+        environ.pop("PYTHONUNBUFFERED", None)  # what is buffered is what a test looks at
         with open(directory / "out", "wb") as out, open(directory / "err", "wb") as err:
             self.foreground = subprocess.Popen(
                 ["sh", "-c", f'exec "$0" -c "$1" {shell}', sys.executable, PRELUDE + code],
@@ -50,7 +52,7 @@ class Started:
                 stdout=out,
                 stderr=err,
                 cwd=directory,
-                env=clean_environment(),
+                env=environ,
             )
 
     def pid(self, name: str = "pid") -> int:

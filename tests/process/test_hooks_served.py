@@ -438,6 +438,8 @@ def test_a_failure_that_is_logged(scene: Scene, hook: str) -> None:
     LOGGED[hook](server)
     text = server.wait_for_log("SystemExit: of the hook")
     assert f"[ERROR] the hook {name} failed: " in text
+    if name in ("on_reload", "pre_exec"):
+        scene.wait_for("post_worker_init", 4)
     if server.is_running():
         ask(server)
         assert server.stop() == 0

@@ -25,7 +25,17 @@ import pytest
 from epollwsgi.config import values as v
 from epollwsgi.config.settings import Settings
 from epollwsgi.errors import ConfigError
-from epollwsgi.listener import Listener, by_key, is_closing, key_of, open_listeners, refuse_connections
+from epollwsgi.listener import (
+    FILTER,
+    NO_NEW_CONNECTIONS,
+    SO_FILTER,
+    Listener,
+    by_key,
+    is_closing,
+    key_of,
+    open_listeners,
+    refuse_connections,
+)
 from tests.support import clean_environment, wait_until
 
 # States of a TCP socket as tcp_info begins with them, netinet/tcp.h.
@@ -121,7 +131,14 @@ def test_socket_is_given_to_the_workers(directory: Path, opened: list[Listener])
 
     user, group = pwd.getpwnam("nobody"), grp.getgrnam("daemon")
     identity = Identity("nobody", user.pw_uid, group.gr_gid)
-    open_one(opened, v.UnixBind(f"{directory}/s", 0o600), own=identity.own)
+    modes = []
+
+    def own(path: str) -> None:
+        modes.append(stat.S_IMODE(os.stat(path).st_mode) & 0o177)
+        identity.own(path)
+
+    open_one(opened, v.UnixBind(f"{directory}/s", 0o600), own=own)
+    assert modes == [0], "it is never wider than asked for, not for a moment"
     found = os.stat(directory / "s")
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (user.pw_uid, group.gr_gid, 0o600)
 
@@ -190,6 +207,8 @@ def test_reload_keeps_what_is_still_wanted(directory: Path, opened: list[Listene
     assert second[1:] == [first[1], first[0]]
     assert str(second[0]) == f"unix:{directory}/new"
     assert len(second) == 3
+    # Of a listening socket the eighth word of tcp_info is its backlog.
+    assert struct.unpack_from("I", first[0].sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32), 28) == (5,)
 
 
 def test_key_is_the_address_without_the_mode(
@@ -403,8 +422,33 @@ def test_only_our_own_filter_counts(listener: Listener) -> None:
     for count in (1, 5, 4096):
         program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0xFFFFFFFF) * count, 8 * count)
         option = struct.pack("HP", count, ctypes.addressof(program))
-        listener.sock.setsockopt(socket.SOL_SOCKET, 26, option)
+        listener.sock.setsockopt(socket.SOL_SOCKET, SO_FILTER, option)
         assert not is_closing(listener.sock)
+
+
+FLAGS = [
+    (0x02, False, "SYN"),
+    (0xC2, False, "SYN with ECN"),
+    (0x12, True, "SYN and ACK"),
+    (0x52, True, "SYN and ACK with ECN"),
+    (0x10, True, "ACK"),
+    (0x18, True, "PSH and ACK"),
+    (0x11, True, "FIN and ACK"),
+    (0x04, True, "RST"),
+]
+
+
+def test_filter_drops_what_begins_a_connection() -> None:
+    """By the kernel itself: on a datagram socket the filter sees what was sent from its first byte."""
+    sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with sender, receiver:
+        receiver.setblocking(False)
+        program = ctypes.create_string_buffer(FILTER, len(FILTER))
+        option = struct.pack("HP", len(NO_NEW_CONNECTIONS), ctypes.addressof(program))
+        receiver.setsockopt(socket.SOL_SOCKET, SO_FILTER, option)
+        for flags, is_taken, name in FLAGS:
+            sender.send(bytes(13) + bytes((flags,)) + bytes(6))
+            assert bool(receive(receiver)) == is_taken, name
 
 
 def test_what_is_not_tcp_is_left_alone(directory: Path, opened: list[Listener]) -> None:

@@ -1,4 +1,7 @@
-"""`--reload` from the outside: an author saves, and what is served changes; broken code is a page until it is mended."""
+"""`--reload` from the outside: an author saves, and what is served changes; broken code is a page until it is mended.
+
+What is written after the server has started has another size or another inode than before: no test waits for a clock.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.fleet import is_alive, write_whole
+from tests.browser import Browser, Tab
+from tests.process.fleet import write_whole
+from tests.process.procfs import is_alive
 from tests.support import Client, Response, Server, ServerFactory, wait_until
 
 WAIT_S = 40.0
@@ -220,6 +225,31 @@ def test_what_is_saved_while_it_is_loaded_is_served(site: Site) -> None:
     site.write("part", "VALUE = 'b'\n")
     (site.directory / "go").touch()
     site.wait_for_content("b 2")
+
+
+def text_of(tab: Tab) -> str:
+    """What the page shows; '' while it is being loaded."""
+    try:
+        return str(tab.evaluate("document.body.innerText"))
+    except RuntimeError:
+        return ""
+
+
+def test_the_page_in_a_browser_reloads_itself(site: Site) -> None:
+    """When the failure is another one, and when the code is mended; nothing is asked for but the page."""
+    site.write("site_app", "raise RuntimeError('first')\n")
+    site.start()
+    with Browser() as browser:
+        tab = browser.open(f"{site.server.url}/some/path?x=1")
+        assert "RuntimeError: first" in text_of(tab)
+        assert "This page reloads itself" in text_of(tab)
+        site.write("site_app", "raise RuntimeError('second')\n")
+        wait_until(lambda: "RuntimeError: second" in text_of(tab), WAIT_S, "the other failure")
+        site.write("site_app", APP.format(version=2))
+        wait_until(lambda: text_of(tab) == "a 2", WAIT_S, "the application")
+        urls = {url for url in tab.requests.values() if not url.endswith("/favicon.ico")}
+        assert urls == {f"{site.server.url}/some/path?x=1"}
+        assert not [words for words in tab.failures if "500" not in words and "net::ERR" not in words]
 
 
 def test_extra_files(site: Site) -> None:
