@@ -15,7 +15,7 @@ from typing import Any
 
 from epollwsgi.connection import Connection
 from epollwsgi.http.fields import Environ
-from epollwsgi.listener import Listener
+from epollwsgi.listener import Listener, admit
 from epollwsgi.loop import EXCLUSIVE, IN
 from epollwsgi.service import Service
 from epollwsgi.spread import ACCEPTS_PER_TURN, Spread
@@ -82,6 +82,8 @@ class Acceptor:
         """From now on take all that waits, whatever this worker has: nobody else may be left to do it."""
         self._is_emptying = True
         self.accepted_at = monotonic()
+        for connection in list(self._service.connections):  # some came after the listener was shut
+            admit(connection.sock)
         self._take(EVERYTHING)
         self.settle()
 
@@ -135,6 +137,7 @@ class Acceptor:
             self._add(sock, peer)
             if self._is_emptying:
                 self.accepted_at = monotonic()
+                admit(sock)
             if sock.fileno() >= self._fd_limit and not evicted:  # the lowest that was free: so many are in use
                 evicted = self._close_idle()  # which gives back descriptors at the end of the next turn
 

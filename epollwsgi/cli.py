@@ -87,8 +87,7 @@ def start(arguments: Sequence[str], is_command: bool = False) -> int:
     if loaded.settings.print_config:
         print(describe_settings(loaded))
     if loaded.settings.print_config or loaded.settings.check_config:
-        if plan.application_name:
-            check_application(plan)
+        check_plan(plan)
         return 0
     plans = [plan]  # the first is made already; a reload makes another
 
@@ -265,15 +264,18 @@ def make_plan(loaded: Loaded, target_text: str) -> Plan:
     )
 
 
-def check_application(plan: Plan) -> None:
-    """Load it as a worker would. Raises StartError."""
+def check_plan(plan: Plan) -> None:
+    """Look at all that a start looks at, and load the application as a worker would. Raises StartError."""
     from epollwsgi import importer
+    from epollwsgi.process.hooks import find_hooks
     from epollwsgi.process.privileges import find_identity
 
+    find_hooks(plan.settings)
     identity = find_identity(plan.settings)
     if identity is not None:
         identity.drop(plan.settings.initgroups)
-    importer.load_checked(plan.application_name, plan.settings, plan.static_source)
+    if plan.application_name:
+        importer.load_checked(plan.application_name, plan.settings, plan.static_source)
 
 
 def serve_object(application: WSGIApplication, given: Mapping[str, object]) -> int:

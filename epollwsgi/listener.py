@@ -32,6 +32,11 @@ NO_NEW_CONNECTIONS = (
     (0x06, 0, 0, 0),  # yes: drop it
 )
 FILTER = b"".join(struct.pack("HBBI", *instruction) for instruction in NO_NEW_CONNECTIONS)
+# Newer kernels let only CAP_NET_ADMIN attach a filter to a TCP socket. Anybody may ask that a segment come with the
+# full count of hops, though: systems send with 64 or 128. A listener ignores others, but not the end of a handshake
+# that has begun; the connection that comes of it inherits the wish. IP_MINTTL of ip(7), IPV6_MINHOPCOUNT of in6.h.
+LEAST_HOPS = {socket.AF_INET: (socket.IPPROTO_IP, 21), socket.AF_INET6: (socket.IPPROTO_IPV6, 73)}
+MOST_HOPS = 255
 
 Own = Callable[[str], None]
 
@@ -284,10 +289,30 @@ _getsockopt.restype = ctypes.c_int
 def refuse_connections(sock: socket.socket) -> bool:
     """From now on the system ignores attempts to connect; handshakes under way are completed. OPERATIONS.md 6.1.
 
-    It holds in every process that shares the socket.  False where it cannot be done: not TCP, or a sandbox.
+    It holds in every process that shares the socket; each that accepts calls `admit`.  False where it cannot be done:
+    not TCP, or a sandbox.
     """
-    if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.proto not in (0, socket.IPPROTO_TCP):
+    if sock.family not in LEAST_HOPS or sock.proto not in (0, socket.IPPROTO_TCP):
         return False
+    return attach_filter(sock) or ask_for_hops(sock, MOST_HOPS)
+
+
+def is_closing(sock: socket.socket) -> bool:
+    """True once `refuse_connections` was called for this socket, in whichever process."""
+    return has_filter(sock) or has_hops(sock, MOST_HOPS)
+
+
+def admit(sock: socket.socket) -> None:
+    """A connection may have inherited what keeps others out of a listener that is closing: it is free of that now.
+
+    What the client has sent meanwhile was ignored, and comes again by itself.
+    """
+    if has_hops(sock, MOST_HOPS):
+        ask_for_hops(sock, 0)
+
+
+def attach_filter(sock: socket.socket) -> bool:
+    """Ignore attempts to connect by a filter; False where the system refuses it."""
     program = ctypes.create_string_buffer(FILTER, len(FILTER))
     option = struct.pack("HP", len(NO_NEW_CONNECTIONS), ctypes.addressof(program))  # struct sock_fprog
     try:
@@ -297,8 +322,8 @@ def refuse_connections(sock: socket.socket) -> bool:
     return True
 
 
-def is_closing(sock: socket.socket) -> bool:
-    """True once `refuse_connections` was called for this socket, in whichever process.
+def has_filter(sock: socket.socket) -> bool:
+    """True if a socket has the filter, and no other.
 
     Not by socket.getsockopt: the kernel counts instructions where that counts bytes, and would write past its end.
     """
@@ -310,3 +335,20 @@ def is_closing(sock: socket.socket) -> bool:
     program = ctypes.create_string_buffer(len(FILTER))
     status = _getsockopt(sock.fileno(), socket.SOL_SOCKET, SO_FILTER, program, ctypes.byref(count))
     return status == 0 and program.raw == FILTER
+
+
+def ask_for_hops(sock: socket.socket, count: int) -> bool:
+    """Ignore segments that may not be sent on so many times any more; False where the system refuses it."""
+    try:
+        sock.setsockopt(*LEAST_HOPS[sock.family], count)
+    except (OSError, KeyError):
+        return False
+    return True
+
+
+def has_hops(sock: socket.socket, count: int) -> bool:
+    """True if a socket asks for so many hops."""
+    try:
+        return sock.getsockopt(*LEAST_HOPS[sock.family]) == count
+    except (OSError, KeyError):
+        return False

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 FIELD: Final = "Epollwsgi-Broken"
+VARIABLE: Final = "HTTP_EPOLLWSGI_BROKEN"
 FRAME: Final = re.compile(r'^[ |]*File "(?P<file>.+)", line (?P<line>\d+)', re.MULTILINE)
 UNINDENTED: Final = re.compile(r"^[^\s|+].*", re.MULTILINE | re.DOTALL)  # what stands behind the frames
 SHOWN_FRAME: Final = re.compile(r"File &quot;.+?&quot;, line \d+")
@@ -42,7 +43,7 @@ const note = document.getElementById("note")
 async function look() {
   try {
     const answer = await fetch(location.pathname + location.search,
-      {method: "HEAD", cache: "no-store", redirect: "manual"})
+      {method: "HEAD", cache: "no-store", redirect: "manual", headers: {"%(field)s": "%(mark)s"}})
     const isProxy = answer.status > 501 && answer.status < 505
     if (!isProxy && answer.headers.get("%(field)s") !== "%(mark)s") {
       if (%(is_get)s) return location.reload()
@@ -134,6 +135,9 @@ def broken_application(message: str) -> Callable[[dict[str, Any], Callable[..., 
     pages = {is_get: build_page(message, mark, is_get) for is_get in NOTES}
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if VARIABLE in environ:  # the page asks whether it is outdated; an error would fill the browser's console
+            start_response("204 No Content", [("Cache-Control", "no-store"), (FIELD, mark)])
+            return []
         page = pages[environ["REQUEST_METHOD"] in ("GET", "HEAD")]
         fields = [
             ("Content-Type", "text/html; charset=utf-8"),

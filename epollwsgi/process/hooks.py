@@ -70,11 +70,7 @@ class Hooks:
     def __init__(self, settings: Settings, log: ErrorLog) -> None:
         """Raises ConfigError for a function that cannot be called as the table says."""
         self._log = log
-        self._found: dict[str, tuple[Function, int]] = {}
-        for name in HOOKS:
-            function = getattr(settings, name)
-            if function is not None:
-                self._found[name] = function, argument_count(name, function)
+        self._found = find_hooks(settings)
 
     def __contains__(self, name: str) -> bool:
         """Whether the settings hold this hook."""
@@ -111,6 +107,15 @@ class Hooks:
             return found and found[0]
         function, count = found
         return lambda *arguments: function(*arguments[:count])
+
+
+def find_hooks(settings: Settings) -> dict[str, tuple[Function, int]]:
+    """The hooks that the settings hold, each with the number of arguments that it is called with.
+
+    Raises ConfigError for a function that cannot be called as the table says.
+    """
+    functions = {name: getattr(settings, name) for name in HOOKS}
+    return {name: (one, argument_count(name, one)) for name, one in functions.items() if one is not None}
 
 
 def argument_count(name: str, function: Function) -> int:

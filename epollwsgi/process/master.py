@@ -210,8 +210,7 @@ class Master:
         master_pid = os.getpid()
 
         def live_on(slot: int, fd: int) -> NoReturn:
-            if self._signals is not None:
-                self._signals.abandon()
+            self._let_go(generation)
             live(Errand(generation, self._children.scoreboard, slot, fd, master_pid, self.hook_server, hook_worker))
 
         try:
@@ -223,6 +222,16 @@ class Master:
         child.hook_worker = hook_worker
         hook_worker.pid = child.pid
         self.log.debug(f"worker {child.pid} started")
+
+    def _let_go(self, generation: Generation) -> None:
+        """In a new worker: what belongs to the master, and to other generations."""
+        if self._signals is not None:
+            self._signals.abandon()
+        for other in self.fleet.generations():
+            if other is not generation:
+                for listener in other.listeners_without(generation):
+                    listener.close()
+                other.close()
 
     def _on_report(self, fd: int) -> None:
         """A worker has written into its pipe."""
@@ -277,7 +286,7 @@ class Master:
             self._turnover.abandon(message)
         elif not generation.is_over:
             generation.note_failure(time.monotonic())
-            self.log.write("error", f"worker {child.pid} was not ready when it ended; another is tried", message)
+            self.log.write("error", f"worker {child.pid} ended before it was ready: tried again", message)
 
     # --- what is missing --------------------------------------------------------------------------------------------
 

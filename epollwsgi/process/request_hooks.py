@@ -7,15 +7,14 @@
                    pre_request, has raised; on the thread of the call
 
 The server sees one iterable instead of another, and sends the same bytes: a file in wsgi.file_wrapper is still sent by
-os.sendfile; of a list, whose length the server would have found, the length is announced here; what a generator gives
-first does not wait for what it does next. Every item costs a call more, and a hook's time counts as the application's.
+os.sendfile; of a list, whose length the server would have found, the length is announced here. Every item of another
+iterable costs a call more, and the time that a hook takes counts as the application's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from types import GeneratorType
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
@@ -210,31 +209,15 @@ class Call:
     def __next__(self) -> bytes:
         try:
             content = next(self._items)
-            if self._has_begun or not content or not self._sends_first():
-                self._count(content)
-                return content
-            self.write(content)
         except StopIteration:
             raise
         except BaseException as error:
             self._note(error)
             raise
-        return b""
-
-    def _sends_first(self) -> bool:
-        """Whether the first content goes out by write(), because more code may follow it: the result is a generator.
-
-        The server would see to that if it saw the generator. All further items it gets, and asks for, as usual.
-        """
-        if type(self._result) is not GeneratorType:
-            return False
-        code = self.response.status_code
-        return code is not None and not has_no_content(self.request.method, code)
-
-    def _count(self, content: object) -> None:
         if content and isinstance(content, bytes):
             self._has_begun = True
             self.response.sent += len(content)
+        return content
 
     def close(self) -> None:
         """PEP 3333: called by the server once, whatever happened."""

@@ -30,6 +30,7 @@ from tests.support import wait_until
 
 RECEIVE_SIZE = 1 << 18
 LOOK_S = 0.005
+CONNECT_FAILURES = {errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset"}
 MOST_ANSWERS = 200_000
 MOST_FAILURES = 100
 
@@ -97,8 +98,7 @@ class Caller:
         elif code == errno.ECONNREFUSED and self.load.may_refuse:
             self.finish()
         else:
-            kind = "refused" if code == errno.ECONNREFUSED else errno.errorcode.get(code, str(code))
-            self.fail(kind, "while connecting")
+            self.fail(CONNECT_FAILURES.get(code) or errno.errorcode[code], "while CONNECTING")
 
     def flush(self) -> None:
         """Send what the socket takes."""
@@ -298,6 +298,11 @@ class Load:
 
         wait_until(is_enough, timeout_s, f"{count} answers more")
         assert self._thread.is_alive(), "the load has ended"
+
+    def wait_a_moment(self) -> bool:
+        """For the next things to happen; False where nothing more will."""
+        self._thread.join(LOOK_S)
+        return self._thread.is_alive()
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 

@@ -130,6 +130,17 @@ def test_each_failure_has_a_mark_of_its_own() -> None:
     assert marks[0] == marks[2] != marks[1]
 
 
+def test_a_page_may_ask_whether_it_is_outdated() -> None:
+    """Without an error, which a browser would note each time."""
+    application = broken_application(SYNTAX)
+    answers: list[Any] = []
+    environ = {"REQUEST_METHOD": "HEAD", "PATH_INFO": "/x", "HTTP_EPOLLWSGI_BROKEN": "0"}
+    assert list(application(environ, lambda *given: answers.append(given))) == []
+    [(status, fields)] = answers
+    assert status == "204 No Content"
+    assert dict(fields)["Epollwsgi-Broken"] == call(application)[1]["Epollwsgi-Broken"]
+
+
 def test_only_what_was_got_is_got_again() -> None:
     application = broken_application(SYNTAX)
     assert "location.reload()" in call(application)[2]

@@ -121,7 +121,7 @@ def pre_exec(server):
 
 
 def on_exit(server):
-    note("on_exit", begun=getattr(server, "begun", ""))
+    note("on_exit", begun=getattr(server, "begun", ""), workers=server.cfg.workers)
 """
 
 
@@ -140,9 +140,9 @@ class Scene:
     def start(self, *options: str) -> Server:
         return self.start_server("app:app", *options, cwd=self.directory)
 
-    def fail(self) -> tuple[int, str]:
+    def fail(self, *options: str) -> tuple[int, str]:
         """A start that must not succeed: exit code and what was said."""
-        server = self.start_server("app:app", cwd=self.directory, wait=False)
+        server = self.start_server("app:app", *options, cwd=self.directory, wait=False)
         return server.process.wait(30), server.stderr_text()
 
     def events(self, hook: str = "") -> list[dict[str, Any]]:
@@ -192,6 +192,7 @@ def test_from_start_to_end(scene: Scene) -> None:
     assert scene.events("on_starting")[0]["address"] == [["127.0.0.1", 0]]
     assert (ready["process"], ready["pids"], ready["wanted"]) == (master, pids, 2)
     assert ready["begun"] == "in on_starting", "what a hook sets on the server is there for the next"
+    assert column(scene.events("nworkers_changed"), "process", "new", "old") == [(master, 2, None)]
     assert column(scene.events("pre_fork"), "age", "process", "pid", "ppid") == [
         (1, master, "[booting]", master),
         (2, master, "[booting]", master),
@@ -320,7 +321,7 @@ def test_a_reload_brings_new_hooks(scene: Scene) -> None:
     ask(server)
     assert scene.wait_for("post_request", version=2)
     assert server.stop() == 0
-    assert column(scene.events("on_exit"), "version") == [(2,)]
+    assert column(scene.events("on_exit"), "version", "workers") == [(2, 3)]
     assert len(scene.events("worker_exit")) == 5
     assert scene.live_files() == set()
 
@@ -367,6 +368,20 @@ def test_an_upgrade(scene: Scene) -> None:
     assert scene.live_files() == set()
 
 
+def test_a_hook_that_cannot_be_called_fails_the_upgrade(scene: Scene) -> None:
+    """The dry run finds it, so that the master does not become an image that cannot start."""
+    server = scene.start()
+    scene.wait_for("when_ready")
+    pids = set(server.worker_pids)
+    scene.write(SETTINGS.replace("def pre_fork(server, worker):", "def pre_fork(worker):"))
+    server.send_signal(signal.SIGUSR2)
+    text = server.wait_for_log("upgrade failed")
+    assert "pre_fork: a function that can be called with (server, worker) is allowed" in text
+    assert scene.events("pre_exec") == []
+    assert set(server.worker_pids) == pids
+    ask(server)
+
+
 # --- failures -------------------------------------------------------------------------------------------------------
 
 
@@ -383,9 +398,10 @@ def test_a_failure_that_ends_the_start(scene: Scene, hook: str) -> None:
     assert "/epollwsgi/" not in text
 
 
-def test_a_hook_that_cannot_be_called_ends_the_start(scene: Scene) -> None:
+@pytest.mark.parametrize("options", [(), ("--check-config",)])
+def test_a_hook_that_cannot_be_called_ends_the_start(scene: Scene, options: tuple[str, ...]) -> None:
     scene.write("workers = 2\n\n\ndef post_request(worker):\n    pass\n")
-    code, text = scene.fail()
+    code, text = scene.fail(*options)
     assert code == 1
     [line] = [line for line in text.splitlines() if line.startswith("epollwsgi: ")]
     assert line.endswith(

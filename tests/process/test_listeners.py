@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,14 @@ from epollwsgi.listener import (
     FILTER,
     NO_NEW_CONNECTIONS,
     SO_FILTER,
+    MOST_HOPS,
     Listener,
+    admit,
+    ask_for_hops,
+    attach_filter,
     by_key,
+    has_filter,
+    has_hops,
     is_closing,
     key_of,
     open_listeners,
@@ -41,7 +47,8 @@ from tests.support import clean_environment, wait_until
 # States of a TCP socket as tcp_info begins with them, netinet/tcp.h.
 TCP_ESTABLISHED, TCP_SYN_SENT = 1, 2
 LOOPBACK = v.TCPBind("127.0.0.1", 0)
-LOOPBACKS = [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)]
+LOOPBACKS = ["127.0.0.1", "::1"]
+Refuse = Callable[[socket.socket], bool]
 
 
 @pytest.fixture
@@ -328,14 +335,26 @@ def tcp_state(sock: socket.socket) -> int:
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
 
-@pytest.fixture(params=LOOPBACKS, ids=[host for host, _ in LOOPBACKS])
+WAYS = {"filter": attach_filter, "hops": lambda sock: ask_for_hops(sock, MOST_HOPS)}
+
+
+@pytest.fixture(params=LOOPBACKS)
 def listener(request: pytest.FixtureRequest, opened: list[Listener]) -> Listener:
     """A TCP listener, of each family."""
-    host, _ = request.param
     try:
-        return open_one(opened, v.TCPBind(host, 0))
+        return open_one(opened, v.TCPBind(request.param, 0))
     except ConfigError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(params=WAYS)
+def refuse(request: pytest.FixtureRequest) -> Refuse:
+    """Each way to refuse connections; the filter is for root, or whoever has CAP_NET_ADMIN, on newer kernels."""
+    way = WAYS[request.param]
+    with socket.socket() as probe:
+        if not way(probe):
+            pytest.skip("this system lets nobody but CAP_NET_ADMIN attach a filter")
+    return way
 
 
 def connecting(listener: Listener) -> socket.socket:
@@ -346,12 +365,12 @@ def connecting(listener: Listener) -> socket.socket:
     return client
 
 
-def test_nobody_new_is_let_in_and_those_who_wait_are(listener: Listener) -> None:
+def test_nobody_new_is_let_in_and_those_who_wait_are(listener: Listener, refuse: Refuse) -> None:
     address = listener.sock.getsockname()[:2]
     assert not is_closing(listener.sock)
     with closing(connecting(listener)) as waiting:
         wait_until(lambda: tcp_state(waiting) == TCP_ESTABLISHED, what="a handshake")
-        assert refuse_connections(listener.sock)
+        assert refuse(listener.sock)
         assert is_closing(listener.sock)
         with closing(connecting(listener)) as late:
             served, _ = wait_until(lambda: accept(listener), what="who waited in the backlog")
@@ -385,17 +404,34 @@ def receive(sock: socket.socket) -> bytes:
         return b""
 
 
-def test_handshake_under_way_is_completed(listener: Listener) -> None:
+def test_handshake_under_way_is_completed(listener: Listener, refuse: Refuse) -> None:
     """With TCP_DEFER_ACCEPT a handshake is complete for the server only when data has come."""
     listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
     with closing(connecting(listener)) as client:
         wait_until(lambda: tcp_state(client) == TCP_ESTABLISHED, what="the client's half of the handshake")
         assert accept(listener) is None
-        assert refuse_connections(listener.sock)
-        client.send(b"now")
+        assert refuse(listener.sock)
+        client.send(b"first")
         served, _ = wait_until(lambda: accept(listener), what="the rest of the handshake")
         with served:
-            assert wait_until(lambda: receive(served)) == b"now"
+            served.setblocking(False)
+            client.send(b"second")
+            admit(served)
+            assert not has_hops(served, MOST_HOPS)
+            received = b""
+            while len(received) < 11:
+                received += wait_until(lambda: receive(served), what="what was sent before it was admitted")
+            assert received == b"firstsecond"
+
+
+def test_admitting_changes_nothing_else(directory: Path, opened: list[Listener], listener: Listener) -> None:
+    """Neither a connection with a wish of its own, nor a unix socket, nor one that is closed."""
+    with closing(connecting(listener)) as client:
+        assert ask_for_hops(client, 10)
+        admit(client)
+        assert has_hops(client, 10)
+    admit(client)
+    admit(open_one(opened, v.UnixBind(f"{directory}/s")).sock)
 
 
 LOOK = """
@@ -419,11 +455,14 @@ def test_it_holds_in_every_process_that_shares_the_socket(listener: Listener) ->
 
 def test_only_our_own_filter_counts(listener: Listener) -> None:
     """Filters of others, shorter, as long, and longer than what is read of one."""
+    if not attach_filter(listener.sock):
+        pytest.skip("this system lets nobody but CAP_NET_ADMIN attach a filter")
+    assert has_filter(listener.sock)
     for count in (1, 5, 4096):
         program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0xFFFFFFFF) * count, 8 * count)
         option = struct.pack("HP", count, ctypes.addressof(program))
         listener.sock.setsockopt(socket.SOL_SOCKET, SO_FILTER, option)
-        assert not is_closing(listener.sock)
+        assert not has_filter(listener.sock)
 
 
 FLAGS = [

@@ -17,7 +17,7 @@ def get(path: str) -> bytes:
 
 def ended(answered: Counter[int]) -> dict[int, int]:
     """worker -> how many it had answered, of those that are no more."""
-    return {pid: count for pid, count in answered.items() if not is_alive(pid)}
+    return {pid: count for pid, count in dict(answered).items() if not is_alive(pid)}
 
 
 def test_max_requests_under_load(start_fleet: FleetFactory) -> None:

@@ -244,6 +244,7 @@ def test_the_page_in_a_browser_reloads_itself(site: Site) -> None:
         assert "RuntimeError: first" in text_of(tab)
         assert "This page reloads itself" in text_of(tab)
         site.write("site_app", "raise RuntimeError('second')\n")
+        site.wait_for_failure("second")
         wait_until(lambda: "RuntimeError: second" in text_of(tab), WAIT_S, "the other failure")
         site.write("site_app", APP.format(version=2))
         wait_until(lambda: text_of(tab) == "a 2", WAIT_S, "the application")

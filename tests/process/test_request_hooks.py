@@ -228,7 +228,8 @@ def test_after_a_request_alone(scene: Scene) -> None:
     result: Any = wrapped(environ, lambda *_: None)
     assert seen == []
     assert b"".join(result) == BODY
-    result.close()
+    for _ in range(2):  # middleware may call it once too often
+        result.close()
     assert seen == ["200 OK"]
 
 

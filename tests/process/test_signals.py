@@ -12,7 +12,7 @@ import pytest
 
 from tests.process.fleet import MODULE, TARGET, WAIT_S, Fleet, FleetFactory, all_received, is_port_free, write_whole
 from tests.process.load import Load
-from tests.process.procfs import children_of, descriptor_paths, is_alive
+from tests.process.procfs import children_of, descriptor_paths, is_accepting, is_alive
 from tests.support import wait_until
 
 QUICK = [signal.SIGINT, signal.SIGQUIT]
@@ -269,7 +269,8 @@ def test_worker_drains_on_term(start_fleet: FleetFactory) -> None:
         [other] = fleet.workers() - {holder}
         os.kill(holder, signal.SIGTERM)
         wait_until(lambda: len(fleet.workers()) == 3, WAIT_S, "a successor")
-        assert {holder, other} < fleet.wait_for_workers(3)
+        fleet.wait(lambda: sum(map(is_accepting, fleet.workers())) == 2, "the successor to serve")
+        assert {holder, other} < fleet.workers()
         for _ in range(5):
             assert fleet.ask("/version").status == 200
         assert is_alive(holder)
