@@ -28,6 +28,8 @@ from epollwsgi.static.handler import StaticHandler
 from epollwsgi.wsgi import Application
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from epollwsgi.config.settings import Settings
     from epollwsgi.log import AccessLog, ErrorLog
     from epollwsgi.scoreboard import Mine
@@ -43,6 +45,7 @@ class Idler(Protocol):
     """A connection, as far as others choose which one to close."""
 
     deadline: float
+    sock: socket
 
     @property
     def is_idle(self) -> bool: ...

@@ -77,6 +77,7 @@ def _live(errand: Errand) -> None:
         errand.generation.hooks,
         errand.hook_server,
         hook_worker,
+        errand.generation.log_fds(),
     )
     try:
         if errand.generation.identity is not None:

@@ -44,7 +44,7 @@ class Parting:
         if self._fd < 0:
             return
         if code == 0:
-            self._silence(log_fds)
+            silence(self._null_fd, log_fds)
         with suppress(OSError):  # nobody waits any more
             os.write(self._fd, bytes((code & 0xFF,)))
         self.forget()
@@ -56,11 +56,20 @@ class Parting:
                 os.close(fd)
         self._fd = self._null_fd = -1
 
-    def _silence(self, log_fds: Collection[int]) -> None:
-        flush_streams()
-        for fd in {1, 2, *log_fds}:
-            if fd >= 0 and not (fd in log_fds and is_file(fd)):
-                os.dup2(self._null_fd, fd, inheritable=fd <= 2)
+
+def leave_terminal(log_fds: Collection[int]) -> None:
+    """In a worker of a daemon, once it is ready: let go of what `Parting.done` lets the daemon let go of."""
+    null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    silence(null_fd, log_fds)
+    os.close(null_fd)
+
+
+def silence(null_fd: int, log_fds: Collection[int]) -> None:
+    """Let what is written to standard output and error, and to logs that are no files, go nowhere."""
+    flush_streams()
+    for fd in {1, 2, *log_fds}:
+        if fd >= 0 and not (fd in log_fds and is_file(fd)):
+            os.dup2(null_fd, fd, inheritable=fd <= 2)
 
 
 def forget_in_child(reference: weakref.ref[Parting]) -> None:

@@ -70,10 +70,12 @@ class Server:
         try:
             return self._run(plan)
         except StartError as error:
-            if self._parting is not None:
-                sys.stderr.write(f"epollwsgi: {error}\n")
-                self._parting.done(error.exit_code)
-            raise
+            if self._parting is None:
+                raise
+            sys.stderr.write(f"epollwsgi: {error}\n")
+            sys.stderr.flush()
+            self._parting.done(error.exit_code)
+            return error.exit_code
 
     def _run(self, plan: Plan) -> int:
         state = self._state

@@ -13,9 +13,11 @@ import os
 import random
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from epollwsgi.process.daemon import leave_terminal
 from epollwsgi.scoreboard import Scoreboard
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Station:
         hooks: Hooks,
         hook_server: HookServer,
         hook_worker: HookWorker,
+        log_fds: Sequence[int],
     ) -> None:
         self.mine = scoreboard.slot(slot)
         self.hooks = hooks
@@ -51,6 +54,7 @@ class Station:
         self._fd = fd
         self._master_pid = master_pid
         self._started_at = time.monotonic()
+        self._log_fds = log_fds
         self._has_asked = False
         self._is_draining = False
 
@@ -59,6 +63,8 @@ class Station:
     def report_ready(self) -> None:
         """It takes connections from now on."""
         self.beat()
+        if self._settings.daemon:
+            leave_terminal(self._log_fds)
         self._report({"ready": True})
 
     def report_draining(self) -> None:

@@ -22,15 +22,16 @@ import socket
 import threading
 import time
 from enum import Enum
-from typing import Any, Self
+from typing import Self
 
 from tests.process.answers import MIX, Failure, Report, Request, build_request, check_response
-from tests.responses import BadResponse, Response, parse_body, parse_head
-from tests.support import wait_until
+from tests.responses import parse_body
+from tests.support import Address, BadResponse, Response, parse_head, wait_until
 
 RECEIVE_SIZE = 1 << 18
 LOOK_S = 0.005
-CONNECT_FAILURES = {errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset"}
+REFUSED = {errno.ECONNREFUSED, errno.ENOENT}  # nobody listens; nor is there a path any more
+CONNECT_FAILURES = {**dict.fromkeys(REFUSED, "refused"), errno.ECONNRESET: "reset"}
 MOST_ANSWERS = 200_000
 MOST_FAILURES = 100
 
@@ -80,9 +81,12 @@ class Caller:
             self.flush()
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if isinstance(self.load.address, str):
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        else:
+            self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setblocking(False)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.served = 0
         self.state = State.CONNECTING
         code = self.sock.connect_ex(self.load.address)
@@ -95,7 +99,7 @@ class Caller:
         if not code:
             self.state = State.WAITING
             self.flush()
-        elif code == errno.ECONNREFUSED and self.load.may_refuse:
+        elif code in REFUSED and self.load.may_refuse:
             self.finish()
         else:
             self.fail(CONNECT_FAILURES.get(code) or errno.errorcode[code], "while CONNECTING")
@@ -243,7 +247,7 @@ class Load:
 
     def __init__(
         self,
-        address: Any,
+        address: Address,
         *,
         kept: int = 0,
         fresh: int = 0,
@@ -252,7 +256,7 @@ class Load:
         limit_s: float = 100.0,
     ) -> None:
         """kept, fresh: so many callers; every other fresh one is of style `closing`."""
-        self.address: tuple[str, int] = address
+        self.address = address
         self.pause_s = pause_s
         self.timeout_s = timeout_s
         self.limit_s = limit_s

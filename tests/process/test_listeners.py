@@ -27,9 +27,9 @@ from epollwsgi.config.settings import Settings
 from epollwsgi.errors import ConfigError
 from epollwsgi.listener import (
     FILTER,
+    MOST_HOPS,
     NO_NEW_CONNECTIONS,
     SO_FILTER,
-    MOST_HOPS,
     Listener,
     admit,
     ask_for_hops,
@@ -335,7 +335,11 @@ def tcp_state(sock: socket.socket) -> int:
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
 
-WAYS = {"filter": attach_filter, "hops": lambda sock: ask_for_hops(sock, MOST_HOPS)}
+def ask_for_most_hops(sock: socket.socket) -> bool:
+    return ask_for_hops(sock, MOST_HOPS)
+
+
+WAYS: dict[str, Refuse] = {"filter": attach_filter, "hops": ask_for_most_hops}
 
 
 @pytest.fixture(params=LOOPBACKS)

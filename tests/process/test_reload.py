@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -274,6 +275,19 @@ def test_reloads_under_load(start_fleet: FleetFactory) -> None:
                 fleet.reload(f"round {number}")
         load.wait_for_more(30)
     assert len(load.report.versions) >= soak_rounds(3, 10)
+    assert fleet.stop() == 0
+
+
+def test_unix_socket_under_load(start_fleet: FleetFactory) -> None:
+    """Reloads, an upgrade and a death on demand lose nothing there either."""
+    fleet = start_fleet(workers=2, bind="unix")
+    with Load(fleet.address, kept=4, fresh=8) as load:
+        for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGHUP):
+            load.wait_for_more(50)
+            fleet.reload(f"after {load.report.answered}", number)
+        load.wait_for_more(50)
+        os.kill(min(fleet.workers()), signal.SIGTERM)
+        load.wait_for_more(50)
     assert fleet.stop() == 0
 
 

@@ -168,7 +168,7 @@ app = make_app("2")
 
 
 def test_logs_are_reopened_in_a_worker_that_boots(start_fleet: FleetFactory, tmp_path: Path) -> None:
-    """A rotation in the midst of a reload: the worker that becomes ready afterwards writes to the new file."""
+    """A rotation in the midst of a reload: whoever becomes ready afterwards has the new file, and the old one no more."""
     fleet = start_fleet("--access-logfile", "access.log", workers=1)
     before = fleet.workers()
     write_whole(tmp_path / f"{MODULE}.py", SLOW_BOOT)
@@ -180,6 +180,11 @@ def test_logs_are_reopened_in_a_worker_that_boots(start_fleet: FleetFactory, tmp
     fleet.release("boot")
     [worker] = fleet.wait_for_workers(1, "2", without=before)
     fleet.wait(lambda: has_reopened(worker, tmp_path, {"access.log"}), f"worker {worker} to open the new log")
+    os.kill(worker, signal.SIGKILL)
+    [later] = fleet.wait_for_workers(1, "2", without=[worker])
+    fleet.ask("/version?later")
+    fleet.wait(lambda: "/version?later" in (tmp_path / "access.log").read_text(), "a line of a later worker")
+    assert has_reopened(later, tmp_path, {"access.log"})
     assert fleet.stop() == 0
 
 

@@ -71,6 +71,20 @@ def test_stop_under_connections_for_each_request(start_fleet: FleetFactory) -> N
         assert "Traceback" not in fleet.log()
 
 
+def test_stop_of_a_unix_socket_under_connections(start_fleet: FleetFactory) -> None:
+    """No filter can hold new ones back: whoever comes in the very moment of the close is lost, and nobody else is."""
+    fleet = start_fleet(workers=2, bind="unix")
+    load = Load(fleet.address, fresh=24, pause_s=0.002)
+    load.may_fail = True
+    with load:
+        load.wait_for_more(200)
+        load.may_refuse = True
+        assert fleet.stop() == 0
+    assert {one.kind for one in load.report.failures} <= {"reset", "closed"}
+    assert len(load.report.failures) <= 24
+    assert "Traceback" not in fleet.log()
+
+
 def test_stop_under_kept_connections(start_fleet: FleetFactory) -> None:
     fleet = start_fleet(workers=2)
     with Load(fleet.address, kept=24, pause_s=0.01) as load:
