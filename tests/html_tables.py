@@ -1,14 +1,14 @@
-"""Makes the tables of html/options.html from the code: `python -m tests.html_tables` rewrites them in the page.
+"""Makes the tables of html/ from the code: `python -m tests.html_tables` rewrites them in the pages.
 
-Between `<!-- NAME:begin -->` and `<!-- NAME:end -->` the page holds what the function of that name in TABLES returns.
-Knows the tables of settings and signals and the classes of errors; test_html.py compares the page with what is made
-here.
+Between `<!-- NAME:begin -->` and `<!-- NAME:end -->` a page holds what the function of that name in its part of TABLES
+returns. Knows the tables of settings, signals and hooks and the classes of errors; test_html.py compares the pages with
+what is made here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -16,9 +16,10 @@ from pathlib import Path
 from epollwsgi import errors
 from epollwsgi.config.settings import DEFAULTS, OPTIONS, Option, show
 from epollwsgi.http.response import REASONS
-from epollwsgi.process.worker import SIGNALS
+from epollwsgi.process.hooks import HOOKS, Hook
+from epollwsgi.process.signals import MASTER_SIGNALS, WORKER_SIGNALS, Table
 
-PAGE = Path(__file__).resolve().parent.parent / "html" / "options.html"
+SITE = Path(__file__).resolve().parent.parent / "html"
 NOTHING = ('""', "[]", "none", '"none"')
 
 
@@ -72,8 +73,32 @@ def show_default(name: str, option: Option) -> str:
 
 
 def build_signals() -> str:
-    """A table of the signals that the server takes."""
-    return build_rows(("Signal", "Effect"), [(number.name[3:], escape(text)) for number, (_, text) in SIGNALS.items()])
+    """A table of the signals that the master takes."""
+    return build_signal_rows(MASTER_SIGNALS)
+
+
+def build_worker_signals() -> str:
+    """A table of the signals that a worker takes."""
+    return build_signal_rows(WORKER_SIGNALS)
+
+
+def build_signal_rows(signals: Table) -> str:
+    """A row for each signal, by its name without SIG."""
+    rows = [(number.name.removeprefix("SIG"), escape(text, quote=False)) for number, (_, text) in signals.items()]
+    return build_rows(("Signal", "Effect"), rows)
+
+
+def build_hooks() -> str:
+    """What each hook is called with, when, and what follows if it raises."""
+    return f'<dl class="terms commands">\n{"".join(build_hook(name, hook) for name, hook in HOOKS.items())}</dl>'
+
+
+def build_hook(name: str, hook: Hook) -> str:
+    """One hook; the signatures that it may have instead stand below the first."""
+    signatures = "<br>".join([f"{name}({hook.signatures[0]})", *(f"or ({one})" for one in hook.signatures[1:])])
+    when = OPTIONS[name].help
+    text = f"{when[:1].upper()}{when[1:]}. If it raises, {hook.consequence}."
+    return f'<div id="{name}"><dt>{signatures}</dt><dd>{escape(text, quote=False)}</dd></div>\n'
 
 
 def build_exit_codes() -> str:
@@ -104,17 +129,23 @@ def describe(kind: type) -> str:
     return escape((kind.__doc__ or "").strip().partition("\n")[0], quote=False)
 
 
-TABLES: dict[str, Callable[[], str]] = {
-    "settings": build_settings,
-    "signals": build_signals,
-    "exit-codes": build_exit_codes,
-    "refusals": build_refusals,
+Tables = Mapping[str, Callable[[], str]]
+
+TABLES: dict[str, Tables] = {
+    "options.html": {
+        "settings": build_settings,
+        "signals": build_signals,
+        "worker-signals": build_worker_signals,
+        "exit-codes": build_exit_codes,
+        "refusals": build_refusals,
+    },
+    "processes.html": {"hooks": build_hooks},
 }
 
 
-def fill(page: str) -> str:
+def fill(page: str, tables: Tables) -> str:
     """The page with every table made anew. Raises ValueError if a pair of markers is not there exactly once."""
-    for name, build in TABLES.items():
+    for name, build in tables.items():
         begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->\n"
         if page.count(begin) != 1 or page.count(end) != 1:
             raise ValueError(f"the page must hold {begin!r} and {end!r} once each")
@@ -123,5 +154,12 @@ def fill(page: str) -> str:
     return page
 
 
+def main() -> None:
+    """Rewrite the pages."""
+    for name, tables in TABLES.items():
+        path = SITE / name
+        path.write_text(fill(path.read_text("utf-8"), tables), "utf-8")
+
+
 if __name__ == "__main__":
-    PAGE.write_text(fill(PAGE.read_text("utf-8")), "utf-8")
+    main()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from epollwsgi.config.settings import DEFAULTS, OPTIONS, Option, show
+from epollwsgi.process.signals import MASTER_SIGNALS, WORKER_SIGNALS, Table
 from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +37,22 @@ def build_setting(name: str, option: Option) -> str:
     return f"| `{name}` | {flags if option.flags else ''} | {shown} | {option.help.replace('|', chr(92) + '|')} |"
 
 
+def build_signals() -> str:
+    """The signals that the master takes."""
+    return build_signal_rows("signal to the master", MASTER_SIGNALS)
+
+
+def build_worker_signals() -> str:
+    """The signals that a worker takes."""
+    return build_signal_rows("signal to a worker", WORKER_SIGNALS)
+
+
+def build_signal_rows(head: str, signals: Table) -> str:
+    """A row for each signal, by its name without SIG."""
+    rows = [f"| {number.name.removeprefix('SIG')} | {text} |" for number, (_, text) in signals.items()]
+    return "\n".join([f"| {head} | effect |", "|---|---|", *rows])
+
+
 def build_layers() -> str:
     """The layers, highest first."""
     lines = []
@@ -45,7 +62,12 @@ def build_layers() -> str:
     return "```text\n" + "\n".join(lines) + "\n```"
 
 
-PARTS: dict[str, Callable[[], str]] = {"settings": build_settings, "layers": build_layers}
+PARTS: dict[str, Callable[[], str]] = {
+    "settings": build_settings,
+    "signals": build_signals,
+    "worker-signals": build_worker_signals,
+    "layers": build_layers,
+}
 
 
 def fill(page: str) -> str:

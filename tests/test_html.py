@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from epollwsgi.config.settings import OPTIONS
+from epollwsgi.process.hooks import HOOKS, argument_count
 from examples.app import app
 from tests import html_tables
 from tests.browser import Browser
@@ -47,7 +48,7 @@ def luminance(colour: str) -> float:
 
 
 def test_the_site_has_its_pages() -> None:
-    assert {"index.html", "start.html", "options.html", "how.html", "numbers.html", "404.html"} <= set(PAGES)
+    assert {"index.html", "start.html", "options.html", "processes.html", "how.html", "numbers.html", "404.html"} <= set(PAGES)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -179,18 +180,33 @@ def test_text_has_contrast(scheme: str) -> None:
 # --- true to the code -------------------------------------------------------------------------------------------------
 
 
-def test_tables_are_those_of_the_code() -> None:
-    page = html_tables.PAGE.read_text("utf-8")
-    assert page == html_tables.fill(page), "run: python -m tests.html_tables"
+@pytest.mark.parametrize("name", html_tables.TABLES)
+def test_tables_are_those_of_the_code(name: str) -> None:
+    page = (SITE / name).read_text("utf-8")
+    assert page == html_tables.fill(page, html_tables.TABLES[name]), "run: python -m tests.html_tables"
+
+
+def test_a_table_on_another_page_is_an_error() -> None:
+    """What is written between markers on a page that nobody fills would never be compared."""
+    for name in PAGES:
+        found = re.findall(r"<!-- ([a-z-]+):begin -->", (SITE / name).read_text("utf-8"))
+        assert found == list(html_tables.TABLES.get(name, ()))
 
 
 def test_every_setting_has_its_row() -> None:
     assert set(OPTIONS) <= set(read_page("options.html").ids())
 
 
+def test_every_hook_has_its_row() -> None:
+    page = read_page("processes.html")
+    assert set(HOOKS) <= set(page.ids())
+    shown = {text.partition("(")[0] for text in page.texts["dt"]}
+    assert set(HOOKS) <= shown
+
+
 def test_a_page_without_its_markers_is_an_error() -> None:
     with pytest.raises(ValueError, match="settings:begin"):
-        html_tables.fill("<!-- settings:end -->\n")
+        html_tables.fill("<!-- settings:end -->\n", html_tables.TABLES["options.html"])
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -216,6 +232,33 @@ def test_settings_file_of_the_page_is_one() -> None:
         option = OPTIONS[name]
         for item in value if option.many else [value]:
             option.parse(item)
+
+
+def test_options_of_the_unit_exist_and_its_lines_are_settings() -> None:
+    """The service of the page starts the server with options that it has."""
+    units = [text for text in read_page("processes.html").texts["pre"] if "[Service]" in text]
+    assert units
+    known = {flag for option in OPTIONS.values() for flag in option.flags}
+    for unit in units:
+        assert all(re.fullmatch(r"\[[A-Z][a-z]+\]|[A-Z][A-Za-z]+=\S.*|", line) for line in unit.splitlines())
+        command = next(line for line in unit.splitlines() if line.startswith("ExecStart="))
+        flags = re.findall(r"(?<!\S)--?[a-z][a-z-]*", command)
+        assert flags
+        assert set(flags) <= known
+
+
+def test_hooks_of_the_page_can_be_called() -> None:
+    """The settings file of the page is Python, and its functions take what the table says."""
+    text = next(text for text in read_page("processes.html").texts["pre"] if "def post_fork" in text)
+    names: dict[str, object] = {}
+    exec(compile(text, "gunicorn.conf.py", "exec"), names)
+    found = {name: value for name, value in names.items() if name in HOOKS}
+    assert len(found) >= 2
+    for name, function in found.items():
+        assert callable(function)
+        assert argument_count(name, function) == HOOKS[name].signatures[0].count(",") + 1
+        value = OPTIONS[name].parse(function)
+        assert value is function
 
 
 def test_addresses_of_the_page_are_addresses() -> None:

@@ -111,15 +111,15 @@ def load(errand: Errand, station: Station) -> WSGIApplication | None:
 
     plan = errand.generation.plan
     settings = plan.settings
-    if settings.reload:  # imported there only: a start without it does not pay for it
-        from epollwsgi.process.sources import note_loading
-
-        note_loading()
     if plan.application is not None or not plan.application_name:
         application = plan.application
         failure = ""
     else:
         importer.prepare_path(settings.pythonpath)
+        if settings.reload:  # imported there only: a start without it does not pay for it
+            from epollwsgi.process.sources import note_loading
+
+            note_loading()
         try:
             application = importer.load_checked(plan.application_name, settings, plan.static_source)
             failure = ""

@@ -16,6 +16,7 @@ from typing import Any, Final
 FIELD: Final = "Epollwsgi-Broken"
 VARIABLE: Final = "HTTP_EPOLLWSGI_BROKEN"
 FRAME: Final = re.compile(r'^[ |]*File "(?P<file>.+)", line (?P<line>\d+)', re.MULTILINE)
+LIBRARY: Final = re.compile(r"/(?:site|dist)-packages/|/lib/python\d")
 UNINDENTED: Final = re.compile(r"^[^\s|+].*", re.MULTILINE | re.DOTALL)  # what stands behind the frames
 SHOWN_FRAME: Final = re.compile(r"File &quot;.+?&quot;, line \d+")
 # Everything the page needs is in it, and nothing of the message can become code.
@@ -96,25 +97,33 @@ class Failure:
 
 
 def parse_failure(message: str) -> Failure:
-    """What the importer says: a line that tells what failed and a traceback, or one of the two."""
+    """What the importer says: a line that tells what failed and a traceback, or one of the two.
+
+    Of the exception that was raised last, the place is where the author's own code left it.
+    """
     message = message.strip("\n")
     if "Traceback (most recent call last)" not in message and not FRAME.search(message):
         return Failure("The application cannot be loaded.", message, "", "")
     first, _, rest = message.partition("\n")
     is_headed = not first.lstrip().startswith(("Traceback", "File", "+ Exception Group"))
-    place, error_at = "", 0
-    for match in FRAME.finditer(message):
-        place, error_at = f"{match['file']}, line {match['line']}", match.end()
-    found = UNINDENTED.search(message, error_at)
+    frames = list(FRAME.finditer(message, max(message.rfind("Traceback (most recent call last)"), 0)))
+    own = [frame for frame in frames if not LIBRARY.search(frame["file"])]
+    place = next((f"{frame['file']}, line {frame['line']}" for frame in reversed(own or frames)), "")
+    found = UNINDENTED.search(message, frames[-1].end() if frames else 0)
     error = found[0] if found else message.splitlines()[-1].strip(" |")
     what = f"The application cannot be loaded: {first}" if is_headed else "The application cannot be loaded."
     return Failure(what, error, place, rest if is_headed else message)
 
 
+def mark_frame(match: re.Match[str]) -> str:
+    """The author's own code stands out."""
+    return f'<span class="soft">{match[0]}</span>' if LIBRARY.search(match[0]) else f"<b>{match[0]}</b>"
+
+
 def build_page(message: str, mark: str, is_get: bool) -> bytes:
     """The page.  is_get: it may be asked for again without harm."""
     failure = parse_failure(message)
-    traceback = SHOWN_FRAME.sub(r"<b>\g<0></b>", html.escape(failure.traceback))
+    traceback = SHOWN_FRAME.sub(mark_frame, html.escape(failure.traceback))
     page = PAGE % {
         "what": html.escape(failure.what),
         "error": html.escape(failure.error),

@@ -35,13 +35,16 @@ class Children:
             self._listen(child)
 
     def start(self, generation: Generation, age: int, live: Callable[[int, int], NoReturn]) -> Child:
-        """Fork a worker; in it `live(slot, fd)` is called. Raises OSError where the system has no more."""
-        slot = self.scoreboard.claim(0, age, generation.number)
+        """Fork a worker; in it `live(slot, fd)` is called. Raises OSError or RuntimeError for want of room."""
         reader, writer = os.pipe()
         try:
-            pid = fork()
-        except OSError:
-            self.scoreboard.release(slot)
+            slot = self.scoreboard.claim(0, age, generation.number)
+            try:
+                pid = fork()
+            except OSError:
+                self.scoreboard.release(slot)
+                raise
+        except (OSError, RuntimeError):
             os.close(reader)
             os.close(writer)
             raise

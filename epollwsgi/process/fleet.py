@@ -79,7 +79,7 @@ class Generation:
         self.failures += 1
 
     def reopen_logs(self) -> None:
-        """The log files were moved away."""
+        """The log files were moved away: workers that are started from now on have the new ones."""
         self.error_log.reopen()
         if self.access_log is not None:
             self.access_log.reopen()
@@ -179,7 +179,7 @@ class Fleet:
                 self.stuck_at = now
             return leaving[0]
         if len(lasting) > self.current.target:
-            return lasting[0] if self.pending is None or lasting[0].state is Slot.READY else lasting[-1]
+            return lasting[0] if len(ready) == len(lasting) else next(one for one in lasting[::-1] if one not in ready)
         return None
 
     def is_pending_ready(self) -> bool:

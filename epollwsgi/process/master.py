@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import traceback
 from contextlib import suppress
 from select import POLLIN
 from typing import NoReturn
@@ -86,16 +87,13 @@ class Master:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())  # after an upgrade they were held back until now
         try:
             while self._exit_code == NO_CODE:
-                self._reap()
-                self._reconcile(time.monotonic())
-                if self._exit_code != NO_CODE:
-                    break
-                for fd, _ in self._tools.poller.poll(self._wait_s() * 1000):
-                    if fd == signals.fd:
-                        signals.on_event(POLLIN)
-                    else:
-                        self._on_report(fd)
-                self._note_lateness()
+                try:
+                    self._turn(signals)
+                except StartError:
+                    raise
+                except Exception:  # a fault of our own, or no memory: the workers serve on, and so it must
+                    self.log.write("critical", "a turn of the master failed", traceback.format_exc())
+                    time.sleep(TICK_S)
         except StartError:
             self._end_all()
             raise
@@ -104,6 +102,19 @@ class Master:
             self.fleet.current.hooks.call("on_exit", self.hook_server)
             self._tools.on_end(self.fleet.current)
         return self._exit_code
+
+    def _turn(self, signals: SignalPipe) -> None:
+        """What there is to do, then what has come."""
+        self._reap()
+        self._reconcile(time.monotonic())
+        if self._exit_code != NO_CODE:
+            return
+        for fd, _ in self._tools.poller.poll(self._wait_s() * 1000):
+            if fd == signals.fd:
+                signals.on_event(POLLIN)
+            else:
+                self._on_report(fd)
+        self._note_lateness()
 
     def take_signals(self) -> bool:
         """Act on signals that have come but were not read yet; False where the server is to stop."""
@@ -127,6 +138,8 @@ class Master:
         moments = [now + TICK_S, self._doors_close_at]
         moments += [one.start_at for one in (self.fleet.current, self.fleet.pending) if one and one.start_at > now]
         moments += [one.killed_at for one in self.fleet.children.values()]
+        if self._tools.notifier.watchdog_s:
+            moments.append(self._watchdog_at)
         return max(0.0, min(moments) - now)
 
     def _note_lateness(self) -> None:
@@ -161,7 +174,8 @@ class Master:
 
     def reopen_logs(self) -> None:
         """USR1: first here, where rights may be higher, then in the workers."""
-        self.fleet.current.reopen_logs()
+        for generation in self.fleet.generations():
+            generation.reopen_logs()
         for child in self.fleet.children.values():
             child.has_missed_reopening = child.state is Slot.BOOTING
             self._children.send(child, signal.SIGUSR1)
@@ -294,10 +308,10 @@ class Master:
         """One look at what is and what should be."""
         for child in list(self.fleet.children.values()):
             self._judge(child, now)
+        self._watch(now)
         if self._stop_kind:
             self._go_on_stopping(now)
             return
-        self._watch(now)
         if self._is_up:
             self._turnover.start_wanted(now)
         while (generation := self.fleet.whom_to_start(now)) is not None:

@@ -7,6 +7,7 @@ there. It knows no engine: `reloader` asks when something may have happened, or 
 
 from __future__ import annotations
 
+import errno
 import glob
 import importlib.machinery
 import os
@@ -14,12 +15,13 @@ import re
 import stat
 import sys
 import sysconfig
+import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice, takewhile
-from typing import Final
+from typing import Any, Final
 
 Signature = tuple[int, int, int]  # mtime in ns, size, inode
 
@@ -28,6 +30,7 @@ PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 A_DIRECTORY: Final[Signature] = (0, 0, 0)  # that it exists is all that matters: __pycache__ changes its times
 FILES_COUNT: Final = 10_000  # of one directory or pattern
 DIRECTORIES_COUNT: Final = 2_000
+RECENT_S: Final = 2.0
 MAGIC: Final = re.compile(r"[*?\[]")
 # Not the author's: below a directory that is watched as a whole these are passed by.
 PASSED_BY: Final = re.compile(r"\..*|__pycache__|node_modules")
@@ -59,7 +62,8 @@ PLACES: set[str] = set()  # directories that BEFORE has the files of
 def note_loading() -> None:
     """Called before the application is loaded: whatever is saved while that goes on will be seen as a change.
 
-    From now on every source file is looked at just before the import system reads it.
+    From now on every source file is looked at just before the import system reads it. Bytecode knows the time of its
+    source in whole seconds: of a file that is saved twice within one, with the same size, it would be the first.
     """
     for directory in starting_places():
         PLACES.add(directory)
@@ -70,12 +74,15 @@ def note_loading() -> None:
     if read_stats.__module__ == __name__:
         return
 
-    def path_stats(self: importlib.machinery.SourceFileLoader, path: str) -> object:
+    def path_stats(self: importlib.machinery.SourceFileLoader, path: str) -> Mapping[str, Any]:
         found = os.path.abspath(path)
         LOADED[found] = signature(found)
-        return read_stats(self, path)
+        stats = read_stats(self, path)
+        if abs(time.time() - stats["mtime"]) < RECENT_S:
+            raise OSError(errno.EAGAIN, "saved just now", path)  # bytecode is neither used nor written
+        return stats
 
-    loader.path_stats = path_stats  # type: ignore[assignment, method-assign]
+    loader.path_stats = path_stats  # type: ignore[method-assign]
 
 
 def module_files() -> Iterator[str]:

@@ -40,6 +40,15 @@ ValidationError: 2 fields are wrong
     is missing
 a note
 """
+LIBRARY = """\
+importing site_app failed
+Traceback (most recent call last):
+  File "/srv/site_app.py", line 1, in <module>
+    json.loads("")
+  File "/usr/lib/python3.11/json/decoder.py", line 355, in raw_decode
+    raise JSONDecodeError("Expecting value", s, err.value) from None
+json.decoder.JSONDecodeError: Expecting value
+"""
 GROUP = """\
 importing site_app failed
   + Exception Group Traceback (most recent call last):
@@ -57,11 +66,17 @@ importing site_app failed
         (TRACEBACK, "NameError: name 'y' & <b> is not defined", "/srv/parts/<odd>.py, line 7"),
         (SYNTAX, "SyntaxError: invalid syntax", "/srv/site_app.py, line 3"),
         (CHAINED, "ValidationError: 2 fields are wrong\n  name\n    is missing\na note", "/srv/two.py, line 2"),
+        (LIBRARY, "json.decoder.JSONDecodeError: Expecting value", "/srv/site_app.py, line 1"),
+        (
+            LIBRARY.replace("/srv/", "/venv/lib/python3.11/site-packages/"),
+            "json.decoder.JSONDecodeError: Expecting value",
+            "/usr/lib/python3.11/json/decoder.py, line 355",
+        ),
         ("site_app has no attribute app", "site_app has no attribute app", ""),
         (TRACEBACK.partition("\n")[2], "NameError: name 'y' & <b> is not defined", "/srv/parts/<odd>.py, line 7"),
         ("", "", ""),
     ],
-    ids=["traceback", "syntax", "chained", "short", "traceback only", "empty"],
+    ids=["traceback", "syntax", "chained", "library", "all library", "short", "traceback only", "empty"],
 )
 def test_a_failure_is_taken_apart(message: str, error: str, place: str) -> None:
     failure = parse_failure(message)

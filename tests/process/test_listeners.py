@@ -42,6 +42,9 @@ from epollwsgi.listener import (
     open_listeners,
     refuse_connections,
 )
+from tests.process.fleet import FleetFactory
+from tests.process.load import Load, soak_rounds
+from tests.process.test_acceptor import GET, Bench
 from tests.support import clean_environment, wait_until
 
 # States of a TCP socket as tcp_info begins with them, netinet/tcp.h.
@@ -428,6 +431,25 @@ def test_handshake_under_way_is_completed(listener: Listener, refuse: Refuse) ->
             assert received == b"firstsecond"
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_worker_hears_who_was_let_in_last(is_known: bool, tmp_path: Path) -> None:
+    """It was accepted before the worker heard of the stop, or after it."""
+    bench = Bench(tmp_path, None)
+    try:
+        bench.listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
+        (client,) = bench.connect()
+        assert ask_for_hops(bench.listener.sock, MOST_HOPS)
+        client.send(GET[:10])  # which ends the handshake
+        if is_known:
+            bench.turn_until(lambda: bench.count() == 1, "the connection")
+        client.send(GET[10:])  # ignored
+        bench.acceptor.empty_backlog()
+        client.setblocking(False)
+        bench.turn_until(lambda: receive(client).startswith(b"HTTP/1.1 200 OK\r\n"), "the response")
+    finally:
+        bench.close()
+
+
 def test_admitting_changes_nothing_else(directory: Path, opened: list[Listener], listener: Listener) -> None:
     """Neither a connection with a wish of its own, nor a unix socket, nor one that is closed."""
     with closing(connecting(listener)) as client:
@@ -503,3 +525,30 @@ def test_what_is_not_tcp_is_left_alone(directory: Path, opened: list[Listener]) 
         wait_until(lambda: accept(listener))[0].close()
     listener.close()
     assert not is_closing(listener.sock)
+
+
+# Drops CAP_NET_ADMIN (12) from what an exec may give back, prctl(2) PR_CAPBSET_DROP, as containers do.
+WITHOUT_NET_ADMIN = """\
+#!{python}
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(24, 12, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def test_server_without_the_right_to_filter_loses_nobody(start_fleet: FleetFactory, tmp_path: Path) -> None:
+    """As in a container, or as an ordinary user, on a kernel that asks for CAP_NET_ADMIN."""
+    python = tmp_path / "python"
+    python.write_text(WITHOUT_NET_ADMIN.format(python=sys.executable))
+    python.chmod(0o755)
+    for _ in range(soak_rounds(3, 20)):
+        fleet = start_fleet(workers=2, python=str(python))
+        rights = dict(
+            line.split(":\t", 1) for line in Path(f"/proc/{fleet.server.pid}/status").read_text().splitlines()
+        )
+        assert not int(rights["CapEff"], 16) & 1 << 12
+        with Load(fleet.address, fresh=24, pause_s=0.002) as load:
+            load.wait_for_more(200)
+            load.may_refuse = True
+            assert fleet.stop() == 0
+        assert "were cut at the end" not in fleet.log(), "who was let in last was heard"

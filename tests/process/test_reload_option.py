@@ -92,6 +92,25 @@ def test_what_is_saved_is_served(site: Site, engine: str) -> None:
     assert site.server.stop() == 0
 
 
+def test_an_application_that_was_preloaded_is_loaded_again(site: Site) -> None:
+    site.start("--preload")
+    site.wait_for_content("a 1")
+    site.write("part", "VALUE = 'b'\n")
+    site.wait_for_content("b 1")
+    site.write("part", "VALUE = 'c'\n")
+    site.wait_for_content("c 1")
+    assert site.server.stop() == 0
+
+
+def test_a_static_site_needs_no_watch(site: Site) -> None:
+    public = site.directory / "public"
+    public.mkdir()
+    (public / "index.html").write_text("first")
+    site.start(target="./public")
+    assert site.ask().body == b"first"
+    assert site.server.stop() == 0
+
+
 def test_without_reload_nothing_is_watched(site: Site) -> None:
     """Until HUP tells the server, which then is what the next content is seen by."""
     site.server = site.start_server("site_app:app", cwd=site.directory)

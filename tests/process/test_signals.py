@@ -168,7 +168,7 @@ app = make_app("2")
 
 
 def test_logs_are_reopened_in_a_worker_that_boots(start_fleet: FleetFactory, tmp_path: Path) -> None:
-    """A rotation in the midst of a reload: whoever becomes ready afterwards has the new file, and the old one no more."""
+    """A rotation in the midst of a reload: who becomes ready afterwards has the new file, and not the old one."""
     fleet = start_fleet("--access-logfile", "access.log", workers=1)
     before = fleet.workers()
     write_whole(tmp_path / f"{MODULE}.py", SLOW_BOOT)

@@ -112,3 +112,28 @@ def test_the_files_of_a_traceback_are_watched(tmp_path: Path) -> None:
     assert str(broken.parent) in found.directories
     broken.write_text("")
     assert str(broken) in found.changes()
+
+
+def test_bytecode_of_a_file_that_was_saved_just_now_is_not_used(tmp_path: Path) -> None:
+    """Two saves within a second, with the same size, have the same bytecode for all that the interpreter knows."""
+    script = (
+        "import importlib, os, sys, time\n"
+        "from epollwsgi.process.sources import note_loading\n"
+        "note_loading()\n"
+        "now = int(time.time() + 1) * 10**9\n"
+        "values = []\n"
+        "for number in range(3):\n"
+        "    open('part.py', 'w').write(f'VALUE = {number}')\n"
+        "    os.utime('part.py', ns=(now + number, now + number))\n"
+        "    sys.modules.pop('part', None)\n"
+        "    importlib.invalidate_caches()\n"
+        "    values.append(importlib.import_module('part').VALUE)\n"
+        "print(values, os.path.exists('__pycache__'))\n"
+        "os.utime('part.py', ns=(10**9, 10**9))\n"
+        "sys.modules.pop('part', None)\n"
+        "print(importlib.import_module('part').VALUE, os.path.exists('__pycache__'))\n"
+    )
+    env = clean_environment({"PYTHONDONTWRITEBYTECODE": ""})
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, env=env, timeout=60, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[0, 1, 2] False", "2 True"]

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -141,6 +142,7 @@ def test_stopped_worker_keeps_nothing_back(fleet: Fleet, board: Scoreboard) -> N
     count = 40 * WORKERS
     os.kill(stopped, signal.SIGSTOP)
     try:
+        wait_until(lambda: states_of(stopped) == {"T"}, LONG_S, "all its threads to stop")
         with ExitStack() as stack:
             clients = [stack.enter_context(fleet.client()) for _ in range(count)]
             counts: Counter[int] = Counter()
@@ -170,6 +172,12 @@ def test_idle_workers_sleep(fleet: Fleet, board: Scoreboard) -> None:
                 break
         # Once a second the watch wakes up, and may have to wait for a lock another thread then lets go.
         assert max(quietest.values()) <= 2 * (IDLE_S + 1), quietest
+
+
+def states_of(pid: int) -> set[str]:
+    """Those of the threads of a process. proc_pid_stat(5)."""
+    stats = Path(f"/proc/{pid}/task").glob("*/stat")
+    return {stat.read_text().rpartition(")")[2].split()[0] for stat in stats}
 
 
 def switches(pid: int) -> int:

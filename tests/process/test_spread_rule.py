@@ -271,7 +271,7 @@ def test_connections_that_wait_bring_it_back(bench: Bench) -> None:
     bench.door.waits = True
     begun_at = bench.loop.now
     bench.run_until_back(sum(spread.LOOKS_S) / 2)
-    assert bench.loop.now - begun_at >= sum(spread.LOOKS_S[: spread.PATIENT_LOOKS + 1]), "others had their time"
+    assert bench.loop.now - begun_at >= 0.04, "others had their time"
     assert bench.spread.allowance() == 1 + spread.MARGIN
     assert bench.spread.allowance() == 1, "once"
 
@@ -290,8 +290,8 @@ def test_a_second_brings_it_back(bench: Bench) -> None:
 def test_absences_do_not_mix(bench: Bench) -> None:
     """The looks of an absence that has ended are nothing to the next."""
     leave(bench)
-    while len(bench.loop._later) == 1 and bench.loop._later[0][0] < bench.loop.now + spread.LOOKS_S[-2]:
-        bench.loop.turn()
+    while not any(at > bench.loop.now + spread.LOOKS_S[-2] for at, _ in bench.loop._later):
+        bench.loop.turn()  # until the last look alone is left
     bench.hold(0)
     bench.spread.on_closed()
     bench.hold(40)

@@ -249,7 +249,7 @@ def test_new_code_that_breaks_after_the_dry_run(start_fleet: FleetFactory, how: 
     image = image_of(fleet.master)
     fleet.send(signal.SIGUSR2)
     wait_until(lambda: image_of(fleet.master) != image, WAIT_S, "the new image")
-    log = fleet.wait_for_log(f"was not ready|{RELOAD_FAILED}|{UPGRADE_FAILED}")
+    log = fleet.wait_for_log(f"tried again|another is tried|{RELOAD_FAILED}|{UPGRADE_FAILED}")
     if how == "raise":
         assert "\nRuntimeError: broken on purpose\n" in log
     fleet.wait(lambda: fleet.workers() == workers, "the old workers alone")
