@@ -83,7 +83,7 @@ class Settings:
     umask: int | None = _start(None, v.octal, "-m --umask", "OCTAL", "mode bits that new files do not get; none: as inherited", unit="octal")
     proc_name: str = _start("", v.text, "-n --name", "NAME", "name of the processes as ps shows it, with the extra proctitle")
 
-    bind: tuple[v.Bind, ...] = _socket((v.TCPBind("127.0.0.1", v.DEFAULT_PORT),), v.bind, "-b --bind", "ADDRESS", "address to listen at: HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH or fd://N", many="list")
+    bind: tuple[v.Bind, ...] = _socket((v.TCPBind("127.0.0.1", v.DEFAULT_PORT),), v.bind, "-b --bind", "ADDRESS", "address to listen at: HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH[?mode=660] or fd://N", many="list")
     backlog: int = _socket(2048, v.whole(1, 65535), "--backlog", "N", "connections that may wait to be accepted")
     reuse_port: bool = _socket(False, v.boolean, "--reuse-port", "", "set SO_REUSEPORT on TCP listeners")
     admin: str = _socket("", v.text, "--admin", "ADDRESS", "second listener for health, metrics and status", honoured=False)

@@ -138,7 +138,10 @@ class Server:
         if identity is not None:
             for path in (settings.errorlog, settings.accesslog):
                 if os.path.isfile(path):
-                    identity.own(path)
+                    try:
+                        identity.own(path)
+                    except OSError as error:
+                        error_log.warning(f"{path} cannot be given to {identity}: {error.strerror}")
         hooks = Hooks(settings, error_log)
         listeners = open_listeners(settings, kept, identity.own if identity is not None else None)
         try:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from epollwsgi.acceptor import Acceptor, close_idle
 from epollwsgi.errors import ApplicationFailed
-from epollwsgi.listener import Listener, is_closing
+from epollwsgi.listener import Listener, is_closing, refuse_connections
 from epollwsgi.log import AccessLog, ErrorLog
 from epollwsgi.loop import IN
 from epollwsgi.process.probe import Probe
@@ -201,7 +201,10 @@ class Worker:
             is_final = self._station is None or self._station.is_final()
             if self._station is not None:
                 self._station.report_draining()
+            is_orphan = self._station is not None and self._station.is_orphan()
             for acceptor, listener in zip(self.acceptors, self._listeners, strict=False):
+                if is_orphan and not listener.is_foreign:
+                    refuse_connections(listener.sock)  # the master cannot any more
                 if (is_final and not listener.is_foreign) or is_closing(listener.sock):
                     acceptor.empty_backlog()
                 else:

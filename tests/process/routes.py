@@ -174,10 +174,15 @@ def version(call: Call) -> bytes:
     return call.version.encode()
 
 
+def variables(call: Call) -> bytes:
+    """The names of all variables of the environment."""
+    return " ".join(sorted(os.environ)).encode()
+
+
 ROUTES: dict[str, Callable[[Call], bytes | Iterator[bytes]]] = {
     "echo": same, "large": same, "chunked": chunked, "slow": slow, "hold": hold, "drip": drip, "exit": leave,
     "fault": fault, "kill": kill, "stuck": stuck, "grow": grow, "fork": fork, "spawn": spawn, "thread": thread,
-    "fail": fail, "pid": pid, "version": version,
+    "fail": fail, "pid": pid, "version": version, "variables": variables,
 }  # fmt: skip
 
 

@@ -229,7 +229,7 @@ def wait_for_boots(fleet: Fleet, count: int) -> None:
 
 def test_stop_at_any_moment_of_an_upgrade(start_fleet: FleetFactory) -> None:
     """TERM right behind USR2, during the dry run or the exec, ends the server as ever."""
-    for round_number in range(soak_rounds(3, 20)):
+    for round_number in range(soak_rounds(3, 12)):
         fleet = start_fleet(workers=1)
         tries = len(fleet.noted("boots"))
         fleet.send(signal.SIGUSR2)
