@@ -203,17 +203,18 @@ class Connection(Dispatch):
             if len(data) > end:
                 self._buffer = data[end:]
             else:
-                memory.head = data
-                memory.request = request
+                memory.head, memory.request = data, request
         keep = service.keeps and (not self._ending or self._buffer != b"")
         if self.goes_straight:
             self.call_application(request, memory.environ.copy(), keep, None)
-        elif keep and request.path in service.fresh and request.method == "GET":
-            response = service.fresh[request.path]
+        elif keep and request.path in memory.fresh and request.method == "GET":
+            response = memory.fresh[request.path]
             self.respond(response, True)
             if self.is_logged:
                 self.log_fresh(request, memory.environ, response)
         else:
+            if service.static is not None:
+                self.renew_view(memory, memory.environ)
             self.dispatch(request, memory.environ.copy(), keep, None)
 
     def _on_new_head(self, data: bytes) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from io import BytesIO
 from time import monotonic
 from typing import BinaryIO
@@ -14,11 +15,14 @@ from epollwsgi.errors import HTTPError
 from epollwsgi.http import response as r
 from epollwsgi.http.fields import Environ, parse_host
 from epollwsgi.http.head import RequestLine
+from epollwsgi.http.memory import SectionMemory
 from epollwsgi.leader import Leader
 from epollwsgi.output import Output
 from epollwsgi.service import Service
 from epollwsgi.states import APP, SEND
-from epollwsgi.static.handler import Reply
+from epollwsgi.static.fresh import View
+from epollwsgi.static.handler import RETRY_AFTER
+from epollwsgi.static.replies import Reply, build_short_reply
 
 ALLOW_ALL = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
 ALLOW_FILES = b"Allow: GET, HEAD, OPTIONS\r\n"
@@ -38,10 +42,16 @@ class Dispatch(Output):
             service.leader is not None and service.static is None and not self.is_logged and not self.is_unix
         )
 
+    def renew_view(self, memory: SectionMemory, environ: Environ) -> None:
+        """Give the connection's fields their view of the files' responses, where they have none."""
+        view, static = memory.fresh, self.service.static
+        if static is not None and not (isinstance(view, View) and not view.is_dead):
+            memory.fresh = static.fresh.view(environ)
+
     def log_fresh(self, request: RequestLine, fields: Environ, response: bytes) -> None:
         """A file was sent from memory, its whole response prebuilt."""
         self._started_at = monotonic()
-        self.log_access(request, fields, 200, len(response) - response.index(b"\r\n\r\n") - 4)
+        self.log_access(request, fields, int(response[9:12]), len(response) - response.index(b"\r\n\r\n") - 4)
 
     def dispatch(
         self,
@@ -104,14 +114,31 @@ class Dispatch(Output):
 
     def _send_reply(self, request: RequestLine, fields: Environ, reply: Reply, keep: bool) -> None:
         """A file, or what there is to say of it."""
+        if reply.later is not None:
+            self._send_later(request, fields, reply.later, keep)
+            return
         head = b"".join((reply.head, self.loop.common, connection_field(request.protocol, keep), b"\r\n"))
         if reply.file is None:
             self.respond(head + reply.body, keep)
         else:
             self.state = SEND
-            self.send_file(head, reply.file, reply.offset, reply.count, keep)
+            self.send_file(head, reply.file, reply.offset, reply.count, keep, reply.parts)
         if self.is_logged:
             self.log_access(request, fields, reply.status, len(reply.body) + reply.count)
+
+    def _send_later(self, request: RequestLine, fields: Environ, make: Callable[[], Reply], keep: bool) -> None:
+        """A reply that takes its time is made on the helper thread; until then the connection reads nothing."""
+
+        def on_made(reply: Reply) -> None:
+            if self.is_client_lost():
+                self.finish(False)
+                return
+            self._send_reply(request, fields, reply, keep and self.service.keeps)
+            self.read_again()  # requests may wait
+
+        self.state = APP
+        if not self.service.helper.run(make, on_made):
+            on_made(build_short_reply(503, request.method, RETRY_AFTER))
 
     def _answer_itself(self, request: RequestLine, fields: Environ, keep: bool) -> None:
         """OPTIONS * (204 with Allow), and a path outside of script_name (404)."""

@@ -16,6 +16,9 @@ class DescriptorCopy:
 
     __slots__ = ("fd",)
 
+    warm = None
+    """`pagecache` remembers nothing of a file that is sent once"""
+
     def __init__(self, fd: int) -> None:
         self.fd = os.dup(fd)
 

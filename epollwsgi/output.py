@@ -16,12 +16,14 @@ from __future__ import annotations
 import select
 import socket
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from epollwsgi.http.response import build_early_hints
 from epollwsgi.loop import Loop
-from epollwsgi.outbox import FileCutShort, OpenedFile, Outbox, Sent
+from epollwsgi.outbox import FileCutShort, Outbox, Part, Sent
+from epollwsgi.pagecache import Readable
 from epollwsgi.states import APP, CLOSED, HEAD, LINGER, SEND
 
 if TYPE_CHECKING:
@@ -122,14 +124,16 @@ class Output:
             self.state = SEND
             self.keep = self.is_plain = False
 
-    def send_file(self, head: bytes, file: OpenedFile, offset: int, count: int, keep: bool) -> None:
-        """A whole response: head, then `count` bytes of file."""
+    def send_file(
+        self, head: bytes, file: Readable, offset: int, count: int, keep: bool, parts: Sequence[Part] = ()
+    ) -> None:
+        """A whole response: head, then `count` bytes of file, or of these parts."""
         if self.out:
             self.loop.flush()
         if not self.gone:
             outbox = self.outbox = self.outbox or Outbox(self.service.spool_rules)
             outbox.append(head)
-            outbox.attach(file, offset, count)
+            outbox.attach(file, offset, count, parts)
         is_owned = self.is_owned  # once finished it may be the loop's again
         self.finish(keep)
         if not is_owned:
@@ -321,6 +325,8 @@ class Output:
             return  # the call goes on, perhaps on a thread of its own: it tries again with its next part
         if result is Sent.PAUSED:
             self.list_ready()
+        elif result is Sent.COLD:
+            outbox.read_ahead(self.service.reader.run, self.send_waiting)
         if self.state is SEND and self.waiting_at_last - outbox.size >= PROGRESS_SIZE:
             self._expect_progress()
 

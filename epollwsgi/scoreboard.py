@@ -4,14 +4,14 @@ A memfd of fixed size, mapped by the master and, through fork, by every worker. 
 through the exec of an upgrade by its descriptor. One page of header, then one array of 64-bit numbers for each column,
 so that a sum over all workers is one call into C; pages that nobody touched take no memory.
 
-Each field has one writer. The master fills a slot before it forks the worker and empties it when the worker has been
-reaped; in between:
+Each field but STATE has one writer. The master fills a slot before it forks the worker and empties it when the worker
+has been reaped; in between:
 
 field                            writer  meaning
 high, is_stopping (header)       master  slots to look at; the final stop has begun
 PID, AGE, GENERATION             master  AGE is the number of the spawn
 STARTED_NS                       master  when the slot was claimed; moments are those of time.monotonic_ns
-STATE                            worker  see `Slot`; BOOTING is what the master begins with
+STATE                            both    see `Slot`; whoever knows first: the other says the same a moment later
 CONNECTIONS, LISTENING           worker  open now; 1 while it accepts
 REQUESTS, IN_FLIGHT              worker  answered since the start; in the application now
 BEAT_NS                          worker  when its loop was last seen alive; before the first beat: when it was claimed

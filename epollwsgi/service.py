@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from epollwsgi import __version__
 from epollwsgi.file_wrapper import FileWrapper
+from epollwsgi.helper import Helper, run_here
 from epollwsgi.http.fields import Environ, Limits
 from epollwsgi.http.head import HeadParser
 from epollwsgi.leader import Leader
@@ -25,6 +26,7 @@ from epollwsgi.loop import Loop
 from epollwsgi.outbox import SpoolRules
 from epollwsgi.spool import Quota
 from epollwsgi.static.handler import StaticHandler
+from epollwsgi.static.variants import Run
 from epollwsgi.wsgi import Application
 
 if TYPE_CHECKING:
@@ -78,8 +80,11 @@ class Service:
         self.request_lines = self.parser.request_lines
         self.head_limit = self.parser.limits.head - 4
         self.leader = None if application is None else Leader(self.loop, application, settings, error_log)
-        self.static = open_static(settings, application, self.log_limited)
-        self.fresh: dict[str, bytes] = self.static.fresh if self.static is not None else {}
+        # Threads for what may wait or take long; one for disks alone, so that nothing is sent later for want of it.
+        self.helper = Helper("epollwsgi-helper", self.loop.call_soon, error_log.error)
+        self.reader = Helper("epollwsgi-reader", self.loop.call_soon, error_log.error)
+        self.static = open_static(settings, application, self.log_limited, error_log.warning, self.helper.run)
+        self.fresh: dict[str, bytes] = self.static.fresh.plain if self.static is not None else {}
         if self.static is not None:
             self.loop.on_second.append(self.static.on_tick)
             self.static.on_tick(self.loop.now, self.loop.common)
@@ -216,9 +221,13 @@ def head_limits(settings: Settings) -> Limits:
 
 
 def open_static(
-    settings: Settings, application: Application | None, log: Callable[[str, str, str], None]
+    settings: Settings,
+    application: Application | None,
+    log: Callable[[str, str, str], None],
+    report: Callable[[str], None] | None = None,
+    run: Run = run_here,
 ) -> StaticHandler | None:
-    """The handler of all static mounts; None if there are none."""
+    """The handler of all static mounts; None if there are none. report: gets what is wrong with the rules there."""
     if not settings.static:
         return None
     return StaticHandler(
@@ -226,6 +235,13 @@ def open_static(
         alone=application is None,
         revalidate=settings.revalidate,
         log=lambda message: log("static", message, "warning"),
+        report=report,
+        listing=settings.listing,
+        pretty=settings.pretty,
+        spa=settings.spa,
+        compress=settings.compress,
+        follow_symlinks=settings.follow_symlinks,
+        run=run,
     )
 
 

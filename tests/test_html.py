@@ -48,7 +48,15 @@ def luminance(colour: str) -> float:
 
 
 def test_the_site_has_its_pages() -> None:
-    assert {"index.html", "start.html", "options.html", "processes.html", "how.html", "numbers.html", "404.html"} <= set(PAGES)
+    assert {
+        "index.html",
+        "start.html",
+        "options.html",
+        "processes.html",
+        "how.html",
+        "numbers.html",
+        "404.html",
+    } <= set(PAGES)
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -104,6 +104,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Worker, tuple[str,
     settings = Settings(bind=(TCPBind("127.0.0.1", 0),), accesslog="none", errorlog="/dev/null", keepalive=1.0)
     listeners = open_listeners(settings)
     made = Worker(settings, application, listeners, *open_logs(settings))
+    made._open()
     yield made, listeners[0].sock.getsockname()
     for connection in list(made.service.connections):
         connection.close_if_idle()

@@ -36,7 +36,13 @@ MAX_RANGE_SPECS: Final = 16
 MAX_POSITION_DIGITS: Final = 19
 BEYOND: Final = 10**MAX_POSITION_DIGITS
 
-UNSATISFIABLE: Final = (-1, -1)
+# More ranges that overlap than these are an attack or a mistake (section 14.2).
+MAX_OVERLAPPING: Final = 2
+# What lies between two ranges is sent along where it costs less than the head of another part.
+MIN_GAP: Final = 80
+
+Ranges = tuple[tuple[int, int], ...]
+UNSATISFIABLE: Final[Ranges] = ()
 
 
 def evaluate(fields: Mapping[str, str], etag: str, last_modified: int | None, now: float) -> int:
@@ -95,12 +101,12 @@ def has_weak_match(text: str, etag: str) -> bool:
     return any(tag == "*" or tag.removeprefix("W/") == opaque for tag in parse_entity_tags(text) or ())
 
 
-def select_range(
+def select_ranges(
     method: str, fields: Mapping[str, str], etag: str, last_modified: int | None, size: int
-) -> tuple[int, int] | None:
-    """First and last position to send, UNSATISFIABLE, or None for the whole. RFC 9110 section 14.2.
+) -> Ranges | None:
+    """First and last positions of the parts to send, UNSATISFIABLE, or None for the whole. RFC 9110 section 14.2.
 
-    To be asked only where `evaluate` says 200. Several ranges that can be satisfied give None: Range may be ignored.
+    To be asked only where `evaluate` says 200.
     """
     text = fields.get("HTTP_RANGE")
     if text is None or method != "GET" or size == 0:
@@ -111,10 +117,33 @@ def select_range(
     specs = parse_range(text)
     if specs is None:
         return None
-    ranges = [found for first, last in specs if (found := _resolve(first, last, size)) is not None]
-    if not ranges:
-        return UNSATISFIABLE
-    return ranges[0] if len(ranges) == 1 else None
+    ranges = tuple(found for first, last in specs if (found := _resolve(first, last, size)) is not None)
+    if len(ranges) < 2:
+        return ranges
+    return None if is_excessive(ranges, size) else join_ranges(ranges)
+
+
+def is_excessive(ranges: Ranges, size: int) -> bool:
+    """True for ranges that ask for more than the whole, or overlap too much: the whole is the better answer."""
+    if sum(last - first + 1 for first, last in ranges) > size:
+        return True
+    overlapping = sum(
+        any(first <= other_last and other_first <= last for j, (other_first, other_last) in enumerate(ranges) if i != j)
+        for i, (first, last) in enumerate(ranges)
+    )
+    return overlapping > MAX_OVERLAPPING
+
+
+def join_ranges(ranges: Ranges) -> Ranges:
+    """The ranges in the order asked, those with small gaps between them joined at the place of the earliest asked."""
+    joined: list[tuple[int, int, int]] = []  # place, first, last
+    for first, last, place in sorted((first, last, place) for place, (first, last) in enumerate(ranges)):
+        if joined and first - joined[-1][2] - 1 < MIN_GAP:
+            before_place, before_first, before_last = joined[-1]
+            joined[-1] = (min(before_place, place), before_first, max(before_last, last))
+        else:
+            joined.append((place, first, last))
+    return tuple((first, last) for _, first, last in sorted(joined))
 
 
 def _is_unchanged(if_range: str, etag: str, last_modified: int | None) -> bool:

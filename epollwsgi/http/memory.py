@@ -9,22 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from epollwsgi.http.fields import Environ
+from epollwsgi.http.fields import CONDITIONAL, Environ
 from epollwsgi.http.head import HeadParser, RequestLine
 
 # Sections up to this size are remembered, in bytes.
 SECTION_SIZE = 2048
 # A common beginning of fewer lines is not worth a copy.
 START_LINES = 4
+NOTHING: dict[str, bytes] = {}  # never filled
 
 
 class SectionMemory:
     """See the module. A section is CRLF, the field lines with CRLF, and CRLF."""
 
-    __slots__ = ("_start", "_start_environ", "_start_lines", "environ", "head", "request", "section")
+    __slots__ = ("_start", "_start_environ", "_start_lines", "environ", "fresh", "head", "request", "section")
 
     def __init__(self) -> None:
         self.section = b""
+        self.fresh: dict[str, bytes] = NOTHING  # what `connection` may answer at once, by path; of this section alone
         self.environ: Environ | None = None  # what `section` came to, once it has come twice; never changed
         self.head = b""  # the last head with `section`, and its request line: the same bytes need no look at all
         self.request: RequestLine | None = None
@@ -56,18 +58,24 @@ class SectionMemory:
         return environ, roles
 
     def _remember(self, data: bytes, line_end: int, end: int, environ: Environ, roles: int, parser: HeadParser) -> None:
-        """The section, if its fields mean nothing to the server; its environ if it came before.
+        """The section, if its fields mean nothing to framing; its environ if it came before.
 
         Only where no request line can be so long that the head would pass its limit.
         """
         size = end + 4 - line_end
         limits = parser.limits
-        if roles or size > SECTION_SIZE or limits.line + size > limits.head or "HTTP_HOST" not in environ:
+        if (
+            roles & ~CONDITIONAL
+            or size > SECTION_SIZE
+            or limits.line + size > limits.head
+            or "HTTP_HOST" not in environ
+        ):
             return
         section = data[line_end : end + 4]
         if section != self.section:
             self.section = section
             self.environ = None
+            self.fresh = NOTHING
             self.head = b""
         elif self.environ is None:
             self.environ = environ.copy()

@@ -22,7 +22,6 @@ from epollwsgi.process.fleet import Generation
 from epollwsgi.process.hook_objects import HookServer, HookWorker
 from epollwsgi.process.hooks import Hooks
 from epollwsgi.process.request_hooks import wrap_application
-from epollwsgi.process.signals import WORKER_IGNORED
 from epollwsgi.process.station import Station
 from epollwsgi.process.title import set_title
 from epollwsgi.process.worker import Worker
@@ -62,8 +61,6 @@ def _live(errand: Errand) -> None:
     plan = errand.generation.plan
     settings = plan.settings
     log = errand.generation.error_log
-    for number in (*WORKER_IGNORED, signal.SIGUSR1):  # USR1 until there is somebody to act on it
-        signal.signal(number, signal.SIG_IGN)
     errand.generation.surroundings.enter()
     systemd.strip(os.environ)
     set_title(f"{settings.proc_name or 'epollwsgi'}: worker [{plan.application_name or 'static'}]")

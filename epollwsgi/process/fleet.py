@@ -11,6 +11,7 @@ come in, the answers lead to the same end: `target` ready workers of the current
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,17 @@ class Generation:
         self.error_log.reopen()
         if self.access_log is not None:
             self.access_log.reopen()
+        self.give_logs()
+
+    def give_logs(self) -> None:
+        """The log files belong to who runs the workers: they open them again themselves."""
+        settings = self.plan.settings
+        for path in (settings.errorlog, settings.accesslog):
+            if self.identity is not None and os.path.isfile(path):
+                try:
+                    self.identity.own(path)
+                except OSError as error:
+                    self.error_log.warning(f"{path} cannot be given to {self.identity}: {error.strerror}")
 
     def listeners_without(self, other: Generation) -> list[Listener]:
         """Those that another generation does not have."""

@@ -49,8 +49,15 @@ WORKER_SIGNALS: Table = {
     signal.SIGQUIT: ("stop_quickly", "the same as INT"),
     signal.SIGUSR1: ("reopen_logs", "open the log files again"),
 }
-# A terminal's resize, or its end, is nothing to a worker: the master's group may get them too.
-WORKER_IGNORED = (signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH)
+# Meant for the master, whose whole group may get them; and USR1, until a worker has its own handler.
+WORKER_IGNORED = (
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGWINCH,
+)
 
 
 class SignalPipe:
@@ -93,9 +100,8 @@ def note_only(number: int, frame: FrameType | None) -> None:
 
 
 def fork() -> int:
-    """os.fork(); the child starts with every signal as the system has it, and runs no handler of its parent.
-
-    Raises OSError where the system has no process left.
+    """os.fork(); the child starts with every signal as the system has it, but for WORKER_IGNORED, and runs no handler
+    of its parent. Raises OSError where the system has no process left.
     """
     blocked = block_all()
     try:
@@ -103,7 +109,9 @@ def fork() -> int:
         if pid == 0:
             signal.set_wakeup_fd(-1)
             for number in signal.valid_signals():
-                if callable(signal.getsignal(number)):
+                if number in WORKER_IGNORED:
+                    signal.signal(number, note_only)  # not SIG_IGN, which programs that it starts would inherit
+                elif callable(signal.getsignal(number)):
                     signal.signal(number, signal.SIG_DFL)
         return pid
     finally:

@@ -59,6 +59,8 @@ class Server:
         self._notifier = Notifier(os.environ)
         self._parting: daemon.Parting | None = None
         self._pid_file: PidFile | None = None
+        if state is not None and state["pidfile"]:
+            self._pid_file = PidFile(state["pidfile"])
         # Sockets of the service manager take the place of `bind`, and are its own: they outlive this server.
         self._passed: list[int] = systemd.passed_listeners(os.environ) if state is None else state["passed"]
 
@@ -102,7 +104,7 @@ class Server:
                 on_ready=self._on_ready,
                 on_current=self._on_current,
                 on_end=self._on_end,
-                passed=self._passed,
+                state=self._describe,
             )
             master = Master(tools, fleet, 1 if state is None else state["next_age"], is_up=state is not None)
             self._set_title(first)
@@ -135,13 +137,6 @@ class Server:
         settings = plan.settings
         identity = find_identity(settings)
         error_log, access_log = open_logs(settings)
-        if identity is not None:
-            for path in (settings.errorlog, settings.accesslog):
-                if os.path.isfile(path):
-                    try:
-                        identity.own(path)
-                    except OSError as error:
-                        error_log.warning(f"{path} cannot be given to {identity}: {error.strerror}")
         hooks = Hooks(settings, error_log)
         listeners = open_listeners(settings, kept, identity.own if identity is not None else None)
         try:
@@ -156,7 +151,7 @@ class Server:
             if access_log is not None:
                 access_log.close()
             raise
-        return Generation(
+        generation = Generation(
             number=number,
             plan=plan,
             listeners=listeners,
@@ -167,6 +162,8 @@ class Server:
             identity=identity,
             target=settings.workers or usable_cpus(),
         )
+        generation.give_logs()
+        return generation
 
     def _take_workers(
         self, first: Generation, kept: Mapping[str, list[Listener]]
@@ -202,6 +199,10 @@ class Server:
             child.hook_worker = HookWorker(child.age, os.getpid(), hook_config(over), HookLog(over.error_log))
             child.hook_worker.pid = child.pid
         return scoreboard, children
+
+    def _describe(self) -> State:
+        """What the next image has to know of all this."""
+        return {"passed": self._passed, "pidfile": self._pid_file.path if self._pid_file is not None else ""}
 
     # --- what goes with the whole server ----------------------------------------------------------------------------
 

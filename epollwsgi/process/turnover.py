@@ -49,7 +49,7 @@ class Tools:
     on_ready: Callable[[Generation], None]
     on_current: Callable[[Generation], None]
     on_end: Callable[[Generation], None]
-    passed: list[int]  # descriptors of listeners that the service manager opened
+    state: Callable[[], upgrade.State]  # of the rest of the server, for the next image
 
 
 class Keeper(Protocol):
@@ -226,7 +226,7 @@ class Turnover:
             "scoreboard": scoreboard.fd,
             "generation": self._fleet.current.number,
             "next_age": self._master.next_age,
-            "passed": self._tools.passed,
+            **self._tools.state(),
             "listeners": [
                 {"fd": one.fd, "key": one.key, "unlink_path": one.unlink_path, "inode": one.inode} for one in listeners
             ],

@@ -60,6 +60,8 @@ class Worker:
         self.service.mine = station.mine if station is not None else None
         self.acceptors: list[Acceptor] = []
         self._stop_at = FOREVER
+        self._may_end_at = 0.0
+        self._is_final = False  # the whole server stops, as far as this worker knows
         self._linger_at = FOREVER
 
     def run(self) -> int:
@@ -198,7 +200,8 @@ class Worker:
     def _begin_stop(self, timeout_s: float, linger_s: float) -> None:
         now = time.monotonic()
         if self._stop_at == FOREVER:
-            is_final = self._station is None or self._station.is_final()
+            self._may_end_at = now + BACKLOG_QUIET_S
+            is_final = self._is_final = self._station is None or self._station.is_final()
             if self._station is not None:
                 self._station.report_draining()
             is_orphan = self._station is not None and self._station.is_orphan()
@@ -224,16 +227,22 @@ class Worker:
         now = time.monotonic()
         connections = self.service.connections
         loop = self.service.loop
+        if not self._is_final and self._station is not None and self._station.is_final():
+            self._is_final = True  # the signal came here before it came to the master: to the whole group, say
+            for acceptor, listener in zip(self.acceptors, self._listeners, strict=False):
+                if not listener.is_foreign and listener.sock.fileno() >= 0:
+                    acceptor.is_open = True
+                    acceptor.empty_backlog()
         for acceptor in self.acceptors:
             if acceptor.is_open and now - acceptor.accepted_at >= BACKLOG_QUIET_S:
                 acceptor.stop()
         is_accepting = any(acceptor.is_open for acceptor in self.acceptors)
-        if not is_accepting:
+        if not is_accepting and now >= self._may_end_at:
             for listener in self._listeners:
                 listener.close()
         if now >= self._linger_at:
             close_idle(self.service, len(connections), 0.0)
-        if not (connections or is_accepting) or now >= self._stop_at:
+        if now >= (self._stop_at if connections or is_accepting else self._may_end_at):
             if connections:
                 self._error_log.warning(f"{len(connections)} connections were cut at the end (graceful_timeout)")
             loop.running = False

@@ -2,7 +2,7 @@
 
 The kernel does it where it can (openat2 with RESOLVE_BENEATH, Linux 5.6), a walk over the components elsewhere, by the
 same rules: a relative link that stays beneath the root at every step is followed; an absolute one, or one that climbs
-out even to come back, is EXDEV. Knows nothing of HTTP: errors stay OSError. Called by `static.handler`; an OpenFile is
+out even to come back, is EXDEV. Knows nothing of HTTP: errors stay OSError. Called by `static.mounts`; an OpenFile is
 also held by `static.cache` and by a reply.
 """
 
@@ -12,9 +12,11 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable
+from itertools import count
 from typing import Final
 
 from epollwsgi.errors import ConfigError
+from epollwsgi.pagecache import Parts
 
 Opener = Callable[[int, bytes], int]
 
@@ -100,6 +102,11 @@ def open_by_walk(root_fd: int, path: bytes) -> int:
             os.close(fd)
 
 
+def open_following(root_fd: int, path: bytes) -> int:
+    """Wherever links lead: the setting follow_symlinks. A path from a request has no `..` of its own."""
+    return os.open(path, OPEN_FLAGS, dir_fd=root_fd)
+
+
 def _read_link(directory_fd: int, name: bytes, number: int | None, link_count: int) -> list[bytes] | None:
     """Components of the link that could not be opened for the error `number`, or None where it is no link.
 
@@ -138,25 +145,45 @@ def probe_openat2() -> int:
 class OpenFile:
     """A descriptor that is closed with the last reference to it: the cache's, or that of a response being sent."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("fd", "warm")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.warm: Parts | None = {}
 
     # `close` is bound here since at the interpreter's end the module may be gone before the object.
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         close(self.fd)
 
 
-class Root:
-    """A directory that is served: its name as configured and a descriptor of what the name means now."""
+_numbers = count(1)
 
-    __slots__ = ("_identity", "_opener", "directory", "fd")
+
+class Directory:
+    """An open directory; `number` tells it from every other one that was ever opened. fd -1: there is none."""
+
+    __slots__ = ("_file", "_opener", "fd", "number")
+
+    def __init__(self, fd: int, opener: Opener) -> None:
+        self._file = OpenFile(fd) if fd >= 0 else None
+        self._opener = opener
+        self.fd = fd
+        self.number = next(_numbers)
+
+    def open(self, name: bytes) -> int:
+        """Descriptor of a file or directory beneath; `.` is the directory itself. Raises OSError."""
+        return self._opener(self.fd, name)
+
+
+class Root:
+    """A directory that is served: its name as configured, and what the name means `now`."""
+
+    __slots__ = ("_identity", "_opener", "directory", "now")
 
     def __init__(self, directory: str, opener: Opener = open_by_kernel) -> None:
         """Raises ConfigError where the directory cannot be opened."""
         self.directory = os.path.abspath(directory)
-        self.fd = -1
+        self.now = Directory(-1, opener)
         self._identity: tuple[int, int] | None = None
         self._opener = opener
         self.refresh()
@@ -166,9 +193,10 @@ class Root:
             except OSError as error:
                 raise ConfigError(f"cannot serve the directory {directory}: {error.strerror}") from error
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        if getattr(self, "fd", -1) >= 0:
-            close(self.fd)
+    @property
+    def fd(self) -> int:
+        """Descriptor of the directory, -1 where there is none."""
+        return self.now.fd
 
     def refresh(self) -> bool:
         """Look the name up again; True where it now means another directory, or none (`fd` is -1), or one again."""
@@ -181,9 +209,7 @@ class Root:
             if self.fd < 0 or error.errno in SHORTAGES:
                 return False
             fd = -1
-        if self.fd >= 0:
-            os.close(self.fd)
-        self.fd = fd
+        self.now = Directory(fd, self._opener)
         self._identity = None
         if fd >= 0:
             now = os.fstat(fd)
@@ -192,4 +218,4 @@ class Root:
 
     def open(self, name: bytes) -> int:
         """Descriptor of a file or directory; `.` is the root itself. Raises OSError."""
-        return self._opener(self.fd, name)
+        return self.now.open(name)

@@ -2,21 +2,20 @@
 
 A small file is held as its content, a larger one as an open descriptor; both with the heads of their plain answers.
 Knows what a file says about itself (size, times, content, name), not where it lies nor who may see it. Belongs to the
-thread that leads the loop. Called by `static.handler`.
+thread that leads the loop. Called by `static.shelf`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import randrange
 from typing import Final
 
-from epollwsgi.http.dates import format_date
-from epollwsgi.http.response import STATUS_LINES
 from epollwsgi.static.beneath import OpenFile
-from epollwsgi.static.media_types import NOSNIFF, cache_control, media_type
+from epollwsgi.static.heads import PLAIN, Dressing, Heads, Validators
+from epollwsgi.static.media_types import cache_control, media_type
 
 MEMORY_FILE_SIZE: Final = 64 * 1024
 MAX_LOADS: Final = 3
@@ -24,8 +23,14 @@ MAX_LOADS: Final = 3
 # A file changed so recently may change again without any of its times showing it. RFC 9110 section 8.8.2.2.
 RECENT_NS: Final = 2_000_000_000
 
+# Paths of one file for which the rules say different things.
+MAX_DRESSED: Final = 16
+
 Identity = tuple[int, int, int, int, int]
+# Number of the root directory, name beneath it.
 Key = tuple[int, bytes]
+# What tells whether names have come or gone in a directory; None: nothing can be told.
+DirectoryState = tuple[int, int, int] | None
 
 
 def identity_of(status: os.stat_result) -> Identity:
@@ -34,52 +39,126 @@ def identity_of(status: os.stat_result) -> Identity:
 
 
 class StaticFile:
-    """One state of a file: its validators, its content or descriptor, and the heads of 200 and 304."""
+    """One state of a file, or of one coding of it: validators, content or descriptor, and the heads of its answers."""
 
     __slots__ = (
+        "can_compress",
         "checked_at",
+        "coding",
         "content",
+        "cost",
+        "directory_state",
+        "dressed",
         "etag",
-        "fields",
         "file",
-        "head",
+        "heads",
         "identity",
         "is_settled",
         "last_modified",
         "media_type",
-        "not_modified_head",
+        "name",
+        "neighbours",
         "position",
+        "siblings",
         "size",
+        "uses",
+        "varies",
     )
 
-    def __init__(self, name: bytes, status: os.stat_result, content: bytes | None, file: OpenFile | None, now: float):
-        """name: the last segment.  content: all of it, or None with `file` to send it from.  now: the wall clock."""
+    def __init__(
+        self,
+        name: bytes,
+        status: os.stat_result,
+        content: bytes | None,
+        file: OpenFile | None,
+        now: float,
+        *,
+        coding: str = "",
+        varies: bool = False,
+    ):
+        """name: the last segment, without the suffix of a coding.  content: all of it, or None with `file` to send it
+        from.  now: the wall clock.  varies: there are other codings of it, or will be.
+        """
+        self.name = name
         self.identity = identity_of(status)
         self.content = content
         self.file = file
         self.size = status.st_size if content is None else len(content)
+        self.coding = coding
+        self.varies = varies
+        self.siblings: tuple[Sibling, ...] = ()
+        # All that lay beside it under the name of a sibling, and the state of its directory then.
+        self.neighbours: tuple[tuple[str, Identity], ...] = ()
+        self.directory_state: DirectoryState = None
+        self.can_compress = False
+        self.uses: dict[str, int] = {}  # by clients that would take a coding that is not there yet
         self.media_type = media_type(name)
         self.checked_at = now
-        self.position = -1  # in the tier that holds it
+        self.position = -1  # in the tier that holds it, and what it costs there
+        self.cost = (0, 0)
         now_ns = int(now * 1_000_000_000)
         is_recent = 0 <= now_ns - status.st_mtime_ns < RECENT_NS
         # The time of the last change cannot be set back: it also shows a file that was just unpacked with an old date.
         self.is_settled = not is_recent and status.st_ctime_ns <= now_ns - RECENT_NS
-        self.etag = ("W/" if is_recent else "") + build_opaque_tag(status, content)
+        self.etag = ("W/" if is_recent else "") + build_opaque_tag(status, content, coding)
         self.last_modified = last_modified(status, now)
-        validators = b"Cache-Control: %b\r\nETag: %b\r\n" % (cache_control(name), self.etag.encode("ascii"))
-        if self.last_modified is not None:
-            validators += f"Last-Modified: {format_date(self.last_modified)}\r\n".encode("ascii")
-        self.not_modified_head = STATUS_LINES[304] + NOSNIFF + validators
-        # Everything that 200 and 206 share.
-        self.fields = b"Content-Type: %b\r\n%b%bAccept-Ranges: bytes\r\n" % (self.media_type, NOSNIFF, validators)
-        self.head = b"%b%bContent-Length: %d\r\n" % (STATUS_LINES[200], self.fields, self.size)
+        self.heads = self._build_heads(PLAIN)
+        self.dressed: dict[Dressing, Heads] = {}
+
+    def _build_heads(self, dressing: Dressing) -> Heads:
+        control = cache_control(self.name)
+        return Heads(
+            Validators(self.media_type, control, self.etag, self.last_modified, self.size, self.coding, self.varies),
+            dressing,
+        )
+
+    def heads_for(self, dressing: Dressing) -> Heads:
+        """The heads for a path that the rules say more of."""
+        if dressing is PLAIN:
+            return self.heads
+        heads = self.dressed.get(dressing)
+        if heads is None:
+            if len(self.dressed) >= MAX_DRESSED:
+                self.dressed.clear()
+            heads = self.dressed[dressing] = self._build_heads(dressing)
+        return heads
+
+    def parts(self) -> Iterator[StaticFile]:
+        """Itself and every other coding that is loaded."""
+        yield self
+        yield from (sibling.file for sibling in self.siblings if sibling.file is not None)
+
+    @property
+    def head(self) -> bytes:
+        """The head of a plain 200."""
+        return self.heads.head
+
+    @property
+    def not_modified_head(self) -> bytes:
+        """The head of a plain 304."""
+        return self.heads.not_modified
 
 
-def build_opaque_tag(status: os.stat_result, content: bytes | None) -> str:
+class Sibling:
+    """Another coding of a file: one that lies beside it, or one that was made here. Loaded when it is first chosen."""
+
+    __slots__ = ("coding", "file", "identity", "is_checked", "is_made", "is_pending", "name", "size")
+
+    def __init__(self, coding: str, name: bytes, identity: Identity, size: int) -> None:
+        self.coding = coding
+        self.name = name
+        self.identity = identity
+        self.size = size
+        self.file: StaticFile | None = None
+        self.is_checked = False  # it is known to hold what the source does
+        self.is_pending = False  # that is being found out
+        self.is_made = False
+
+
+def build_opaque_tag(status: os.stat_result, content: bytes | None, coding: str) -> str:
     """The quoted part of the ETag: by content where that is in memory, so that it is the same on every machine."""
     if content is None:
-        return f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+        return f'"{status.st_mtime_ns:x}-{status.st_size:x}{coding and "-" + coding}"'
     return f'"{hashlib.blake2b(content, digest_size=16).hexdigest()}"'
 
 
@@ -89,22 +168,30 @@ def last_modified(status: os.stat_result, now: float) -> int | None:
     return min(seconds, int(now)) if seconds > 1 else None
 
 
-def load_file(name: bytes, fd: int, status: os.stat_result, clock: Callable[[], float]) -> StaticFile:
+def load_file(
+    name: bytes,
+    fd: int,
+    status: os.stat_result,
+    clock: Callable[[], float],
+    *,
+    coding: str = "",
+    varies: bool = False,
+) -> StaticFile:
     """The regular file behind `fd`, whose fstat is `status`; takes the descriptor over. Raises OSError.
 
     A small file that changes while it is read is read again, at most MAX_LOADS times; what is served in the end has
-    the length that was read, and is not kept.
+    the length that was read, and is not kept.  coding, varies: as StaticFile has them.
     """
     file = OpenFile(fd)
     for _ in range(MAX_LOADS):
         if status.st_size > MEMORY_FILE_SIZE:
-            return StaticFile(name, status, None, file, clock())
+            return StaticFile(name, status, None, file, clock(), coding=coding, varies=varies)
         content = read_up_to(fd, MEMORY_FILE_SIZE + 1)
         after = os.fstat(fd)
         if len(content) <= MEMORY_FILE_SIZE and identity_of(after) == identity_of(status):
-            return StaticFile(name, status, content, None, clock())
+            return StaticFile(name, status, content, None, clock(), coding=coding, varies=varies)
         status = after
-    loaded = StaticFile(name, status, content[:MEMORY_FILE_SIZE], None, clock())
+    loaded = StaticFile(name, status, content[:MEMORY_FILE_SIZE], None, clock(), coding=coding, varies=varies)
     loaded.is_settled = False
     return loaded
 
@@ -121,15 +208,19 @@ def read_up_to(fd: int, size: int) -> bytes:
 
 
 class Tier:
-    """Files of one kind under two bounds, their number and the sum of their sizes; a full tier drops any one."""
+    """Files of one kind under two bounds, their number and the sum of their sizes; a full tier drops any one.
 
-    __slots__ = ("_files", "_keys", "_max_count", "_max_size", "size")
+    A file with several descriptors counts as so many.
+    """
+
+    __slots__ = ("_files", "_keys", "_max_count", "_max_size", "count", "size")
 
     def __init__(self, max_count: int, max_size: int) -> None:
         self._max_count = max_count
         self._max_size = max_size
         self._files: dict[Key, StaticFile] = {}
         self._keys: list[Key] = []  # in no order; a file knows its position here, so that any one is dropped at once
+        self.count = 0
         self.size = 0
 
     def __len__(self) -> int:
@@ -142,14 +233,16 @@ class Tier:
     def put(self, key: Key, file: StaticFile) -> None:
         """Keep a file, in place of others if need be."""
         self.drop(key)
-        size = memory_size(key, file)
-        if self._max_count < 1 or size > self._max_size:
+        count, size = max(1, count_descriptors(file)), memory_size(key, file)
+        if count > self._max_count or size > self._max_size:
             return
-        while len(self._keys) >= self._max_count or self.size + size > self._max_size:
+        while self.count + count > self._max_count or self.size + size > self._max_size:
             self.drop(self._keys[randrange(len(self._keys))])
         file.position = len(self._keys)
+        file.cost = (count, size)
         self._keys.append(key)
         self._files[key] = file
+        self.count += count
         self.size += size
 
     def drop(self, key: Key) -> None:
@@ -161,18 +254,31 @@ class Tier:
         if last != key:
             self._keys[file.position] = last
             self._files[last].position = file.position
-        self.size -= memory_size(key, file)
+        self.count -= file.cost[0]
+        self.size -= file.cost[1]
+
+    def drop_directory(self, number: int) -> None:
+        """Forget all files of a root that is not served any more."""
+        for key in [key for key in self._keys if key[0] == number]:
+            self.drop(key)
 
     def clear(self) -> None:
         """Forget all."""
         self._files.clear()
         self._keys.clear()
-        self.size = 0
+        self.count = self.size = 0
 
 
 def memory_size(key: Key, file: StaticFile) -> int:
     """About how many bytes an entry takes: what it holds, twice the heads for their parts, and the objects' own."""
-    return len(file.content or b"") + 3 * len(file.head) + len(key[1]) + 1024
+    made = sum(sibling.size for sibling in file.siblings if sibling.is_made)
+    parts = sum(len(part.content or b"") + 3 * len(part.head) + 1024 for part in file.parts())
+    return made + parts + len(key[1])
+
+
+def count_descriptors(file: StaticFile) -> int:
+    """How many descriptors an entry keeps open."""
+    return sum(part.file is not None for part in file.parts())
 
 
 class FileCache:
@@ -182,7 +288,7 @@ class FileCache:
 
     def __init__(self, *, max_count: int, max_size: int, max_descriptors: int) -> None:
         self.memory = Tier(max_count, max_size)
-        # Bounded by its count; an entry holds no content, so the size is that of some hundred thousand entries.
+        # What was compressed here lies in memory too, so the bytes are bounded as well.
         self.descriptors = Tier(max_descriptors, max_size)
 
     def get(self, key: Key) -> StaticFile | None:
@@ -192,15 +298,15 @@ class FileCache:
     def put(self, key: Key, file: StaticFile) -> None:
         """Keep a file, unless it may still change without showing it."""
         self.drop(key)
-        if file.is_settled:
-            (self.descriptors if file.content is None else self.memory).put(key, file)
+        if all(part.is_settled for part in file.parts()):
+            (self.descriptors if count_descriptors(file) else self.memory).put(key, file)
 
     def drop(self, key: Key) -> None:
         """Forget a file."""
         self.memory.drop(key)
         self.descriptors.drop(key)
 
-    def clear(self) -> None:
-        """Forget all files."""
-        self.memory.clear()
-        self.descriptors.clear()
+    def drop_directory(self, number: int) -> None:
+        """Forget all files of a root that is not served any more."""
+        self.memory.drop_directory(number)
+        self.descriptors.drop_directory(number)

@@ -1,7 +1,7 @@
-"""What the name of a file says about it: its media type and how long it may be kept.
+"""What the name of a file says about it: its media type, how long it may be kept, whether it compresses.
 
-Two decisions in tables of our own, never the host's: the same file has the same type everywhere. Called by
-`static.cache` and `static.replies`.
+Decisions in tables of our own, never the host's: the same file has the same type everywhere. Called by `static.cache`,
+`static.replies` and the sub-command compress.
 """
 
 from __future__ import annotations
@@ -107,6 +107,15 @@ MEDIA_TYPES: Final[dict[bytes, bytes]] = {
     for extension in extensions.split()
 }
 
+# What is text in all but name, or compresses like it.
+TEXT_LIKE: Final = frozenset(
+    b"application/json application/ld+json application/geo+json application/manifest+json application/wasm "
+    b"application/xml application/xhtml+xml application/rss+xml application/atom+xml application/rtf application/yaml "
+    b"application/toml application/sql application/vnd.apple.mpegurl application/dash+xml image/svg+xml image/bmp "
+    b"font/ttf font/otf font/collection application/vnd.ms-fontobject model/gltf+json".split()
+)
+MIN_COMPRESSED_SIZE: Final = 512  # below it a packet is a packet
+
 # Goes with every type: a browser must not guess another one.
 NOSNIFF: Final = b"X-Content-Type-Options: nosniff\r\n"
 
@@ -134,3 +143,14 @@ def cache_control(name: bytes) -> bytes:
     if HASH_SEGMENT.search(name) is None or media_type(name).startswith(b"text/html"):
         return NO_CACHE
     return IMMUTABLE
+
+
+def is_text_like(name: bytes) -> bool:
+    """Whether a file of this name is worth compressing."""
+    found = media_type(name).partition(b";")[0]
+    return found.startswith(b"text/") or found in TEXT_LIKE
+
+
+def is_compressible(name: bytes, size: int) -> bool:
+    """Whether a coded copy of such a file is of use."""
+    return size >= MIN_COMPRESSED_SIZE and is_text_like(name)

@@ -1,15 +1,18 @@
 """The reply that static files come down to, and those with content of our own.
 
-Knows the bytes of a head, not which reply a request deserves. Called by `static.handler`; `connection` sends a Reply.
+Knows the bytes of a head, not which reply a request deserves. Called by `static.handler`; `dispatch` sends a Reply.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from epollwsgi.http.conditional import Ranges
 from epollwsgi.http.response import REASONS, STATUS_LINES
 from epollwsgi.static.beneath import OpenFile
+from epollwsgi.static.heads import Heads
 from epollwsgi.static.media_types import NOSNIFF
 
 NO_CACHE: Final = b"Cache-Control: no-cache\r\n"
@@ -25,11 +28,20 @@ BUILT_IN_404: Final = (
 )
 
 
+class Part(NamedTuple):
+    """A piece of content: bytes, and behind them `size` bytes of a file from `offset`."""
+
+    head: bytes
+    offset: int
+    size: int
+
+
 @dataclass(slots=True)
 class Reply:
     """A response without Date, Server, Connection and the empty line that ends the head.
 
-    head: status line and field lines.  body: b"" to HEAD and where `file` is to be sent: `count` bytes from `offset`.
+    head: status line and field lines.  body: b"" to HEAD and where `file` is to be sent: `count` bytes from `offset`,
+    or `parts`, of which `count` is the sum.  later: makes the reply that is meant, on a thread that may take its time.
     """
 
     status: int
@@ -38,6 +50,46 @@ class Reply:
     file: OpenFile | None = None
     offset: int = 0
     count: int = 0
+    parts: tuple[Part, ...] = ()
+    later: Callable[[], Reply] | None = None
+
+
+def build_range_head(heads: Heads, first: int, last: int, size: int) -> bytes:
+    """The head of a 206 with one part. RFC 9110 section 15.3.7.1."""
+    return b"%b%bContent-Range: bytes %d-%d/%d\r\nContent-Length: %d\r\n" % (
+        STATUS_LINES[206],
+        heads.fields,
+        first,
+        last,
+        size,
+        last - first + 1,
+    )
+
+
+def build_multipart(heads: Heads, ranges: Ranges, size: int, boundary: bytes) -> tuple[bytes, tuple[Part, ...]]:
+    """The head of a 206 with several parts, and these; the last holds the end only. RFC 9110 section 14.6.
+
+    boundary: must not occur in the content, so it must not be guessed by who wrote that.
+    """
+    type_line, _, others = heads.fields.partition(b"\r\n")
+    parts = [
+        Part(
+            b"%b--%b\r\n%b\r\nContent-Range: bytes %d-%d/%d\r\n\r\n"
+            % (b"\r\n" if number else b"", boundary, type_line, first, last, size),
+            first,
+            last - first + 1,
+        )
+        for number, (first, last) in enumerate(ranges)
+    ]
+    parts.append(Part(b"\r\n--%b--\r\n" % boundary, 0, 0))
+    length = sum(len(part.head) + part.size for part in parts)
+    head = b"%bContent-Type: multipart/byteranges; boundary=%b\r\n%bContent-Length: %d\r\n" % (
+        STATUS_LINES[206],
+        boundary,
+        others,
+        length,
+    )
+    return head, tuple(parts)
 
 
 def build_head(status: int, content_type: bytes, fields: bytes, size: int) -> bytes:
@@ -58,7 +110,7 @@ def build_short_reply(status: int, method: str, fields: bytes = b"") -> Reply:
     return Reply(status, head, b"" if method == "HEAD" else content)
 
 
-def build_not_found(method: str) -> Reply:
+def build_not_found(method: str, fields: bytes = b"") -> Reply:
     """The built-in page of a site without a 404.html."""
-    head = build_head(404, HTML, NO_CACHE, len(BUILT_IN_404))
+    head = build_head(404, HTML, NO_CACHE + fields, len(BUILT_IN_404))
     return Reply(404, head, b"" if method == "HEAD" else BUILT_IN_404)

@@ -113,6 +113,11 @@ def drip(call: Call) -> Iterator[bytes]:
     yield b"second"
 
 
+def huge(call: Call) -> bytes:
+    """So many megabytes: more than the buffers of a connection hold."""
+    return b"x" * int(call.number(16) * 1_000_000)
+
+
 def leave(call: Call) -> bytes:
     os._exit(int(call.number(3)))
 
@@ -180,7 +185,7 @@ def variables(call: Call) -> bytes:
 
 
 ROUTES: dict[str, Callable[[Call], bytes | Iterator[bytes]]] = {
-    "echo": same, "large": same, "chunked": chunked, "slow": slow, "hold": hold, "drip": drip, "exit": leave,
+    "echo": same, "large": same, "chunked": chunked, "slow": slow, "hold": hold, "drip": drip, "huge": huge, "exit": leave,
     "fault": fault, "kill": kill, "stuck": stuck, "grow": grow, "fork": fork, "spawn": spawn, "thread": thread,
     "fail": fail, "pid": pid, "version": version, "variables": variables,
 }  # fmt: skip

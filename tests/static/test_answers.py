@@ -122,7 +122,7 @@ def test_ranges(alone: Ticking, path: str, content: bytes) -> None:
         {"HTTP_RANGE": "bytes=5-2"},
         {"HTTP_RANGE": "items=0-1"},
         {"HTTP_RANGE": "bytes=0-1, bytes=2-3"},
-        {"HTTP_RANGE": "bytes=0-1,5-6"},
+        {"HTTP_RANGE": "bytes=0-0,0-0,0-0"},
         {"HTTP_RANGE": "bytes=0-0", "HTTP_IF_RANGE": '"x"'},
         {"HTTP_RANGE": f"bytes={size}-", "HTTP_IF_RANGE": '"x"'},
         {"HTTP_RANGE": "bytes=0-0", "HTTP_IF_RANGE": "W/" + plain["ETag"]},

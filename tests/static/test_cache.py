@@ -272,7 +272,7 @@ def test_descriptors_are_bounded_and_closed(tmp_path: Path) -> None:
     for number in range(20):
         cache.put((0, b"%d" % number), load(path))
         assert open_descriptors() == before + min(number + 1, 3)
-    cache.clear()
+    cache.drop_directory(0)
     assert open_descriptors() == before
 
 
@@ -291,5 +291,5 @@ def test_a_dropped_file_stays_open_while_it_is_sent(tmp_path: Path) -> None:
     assert open_descriptors() == before + 2
     sending = None
     assert open_descriptors() == before + 1
-    cache.clear()
+    cache.drop_directory(0)
     assert open_descriptors() == before

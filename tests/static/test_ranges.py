@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epollwsgi.http.conditional import MAX_RANGE_SPECS, UNSATISFIABLE, parse_range, select_range
+from epollwsgi.http.conditional import (
+    MAX_RANGE_SPECS,
+    MIN_GAP,
+    UNSATISFIABLE,
+    Ranges,
+    parse_range,
+    select_ranges,
+)
 from epollwsgi.http.dates import format_date
 from tests.static.support import repeatable
 
@@ -19,8 +28,17 @@ HUGE = "9" * 8000
 Selected = tuple[int, int] | None
 
 
-def select(text: str, size: int = SIZE, *, method: str = "GET", etag: str = E, **fields: str) -> Selected:
-    return select_range(method, {"HTTP_RANGE": text, **fields}, etag, MODIFIED, size)
+def one(text: str, size: int = SIZE, **more: str) -> Selected:
+    """The only part, or None for the whole."""
+    found = select(text, size, **more)
+    if found is None:
+        return None
+    (part,) = found
+    return part
+
+
+def select(text: str, size: int = SIZE, *, method: str = "GET", etag: str = E, **fields: str) -> Ranges | None:
+    return select_ranges(method, {"HTTP_RANGE": text, **fields}, etag, MODIFIED, size)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +72,31 @@ def select(text: str, size: int = SIZE, *, method: str = "GET", etag: str = E, *
     ],
 )
 def test_one_part(text: str, selected: Selected) -> None:
-    assert select(text) == selected
+    assert one(text) == selected
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("bytes=0-0,900-999", [(0, 0), (900, 999)]),
+        ("bytes=900-999,0-0", [(900, 999), (0, 0)]),  # in the order asked
+        ("bytes=-1,0-0", [(999, 999), (0, 0)]),
+        ("bytes=0-1,5-6", [(0, 6)]),  # what lies between costs less than another part's head
+        ("bytes=5-6,0-1", [(0, 6)]),
+        ("bytes=0-9,89-99", [(0, 99)]),  # 79 bytes
+        ("bytes=0-9,90-99", [(0, 9), (90, 99)]),  # 80
+        ("bytes=0-499,500-999", [(0, 999)]),
+        ("bytes=0-9,5-14", [(0, 14)]),  # two that overlap
+        ("bytes=0-9,0-9", [(0, 9)]),
+        ("bytes=500-509,0-9,520-529", [(500, 529), (0, 9)]),
+        ("bytes=0-9,500-509,520-529,20-29", [(0, 29), (500, 529)]),
+        ("bytes=0-0,5000-,900-900,-0", [(0, 0), (900, 900)]),
+        ("bytes=" + ",".join(f"{number * 60}-{number * 60}" for number in range(16)), [(0, 900)]),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_several_parts(text: str, parts: list[tuple[int, int]]) -> None:
+    assert select(text) == tuple(parts)
 
 
 @pytest.mark.parametrize(
@@ -116,10 +158,14 @@ def test_unsatisfiable(text: str) -> None:
         "bytes=0-1, bytes=0-1",
         f"bytes=1{HUGE}-{HUGE}",
         f"bytes=2{HUGE}-1{HUGE}",
-        # several ranges: the whole, for now
-        "bytes=0-1,5-6",
+        # more than the whole, or too much of it several times
         "bytes=0-,0-",
-        "bytes=-1,0-0",
+        "bytes=0-,-1",
+        "bytes=0-999,0-999",
+        "bytes=0-0,0-0,0-0",
+        "bytes=0-9,5-14,10-19",
+        "bytes=0-9,5-14,100-109,105-114",
+        "bytes=0-500,400-999",
     ],
 )
 def test_ignored(text: str) -> None:
@@ -128,7 +174,7 @@ def test_ignored(text: str) -> None:
 
 def test_the_number_of_specs_is_bounded() -> None:
     outside = ",".join(["5000-"] * (MAX_RANGE_SPECS - 1))
-    assert select(f"bytes=0-1,{outside}") == (0, 1)
+    assert one(f"bytes=0-1,{outside}") == (0, 1)
     assert select(f"bytes=0-1,{outside},5000-") is None
     assert select("bytes=" + ",".join(["5000-"] * 17)) is None
 
@@ -138,8 +184,8 @@ def test_only_get_and_only_what_has_bytes() -> None:
     assert select("bytes=0-0", 0) is None
     assert select("bytes=-1", 0) is None
     assert select("bytes=5-", 0) is None
-    assert select("bytes=0-0", 1) == (0, 0)
-    assert select_range("GET", {}, E, MODIFIED, SIZE) is None
+    assert one("bytes=0-0", 1) == (0, 0)
+    assert select_ranges("GET", {}, E, MODIFIED, SIZE) is None
 
 
 @pytest.mark.parametrize(
@@ -160,7 +206,7 @@ def test_only_get_and_only_what_has_bytes() -> None:
     ],
 )
 def test_if_range(value: str, selected: Selected) -> None:
-    assert select("bytes=0-1", HTTP_IF_RANGE=value) == selected
+    assert one("bytes=0-1", HTTP_IF_RANGE=value) == selected
     # never 416 where the condition fails, always where it holds
     assert select("bytes=1000-", HTTP_IF_RANGE=value) == (UNSATISFIABLE if selected else None)
 
@@ -170,11 +216,11 @@ def test_if_range_with_weak_validators_or_none() -> None:
     assert select("bytes=0-1", etag="W/" + E, HTTP_IF_RANGE=E) is None
     assert select("bytes=0-1", etag="W/" + E, HTTP_IF_RANGE=L) is None
     fields = {"HTTP_RANGE": "bytes=0-1", "HTTP_IF_RANGE": L}
-    assert select_range("GET", fields, E, None, SIZE) is None
+    assert select_ranges("GET", fields, E, None, SIZE) is None
 
 
 def test_if_range_without_range_is_ignored() -> None:
-    assert select_range("GET", {"HTTP_IF_RANGE": E}, E, MODIFIED, SIZE) is None
+    assert select_ranges("GET", {"HTTP_IF_RANGE": E}, E, MODIFIED, SIZE) is None
 
 
 @repeatable
@@ -188,7 +234,7 @@ def test_a_range_selects_what_a_slice_does(first: int, last: int, size: int) -> 
         assert selected == UNSATISFIABLE
     else:
         assert selected is not None
-        start, end = selected
+        ((start, end),) = selected
         assert content[start : end + 1] == content[first : last + 1]
 
 
@@ -196,6 +242,10 @@ def test_a_range_selects_what_a_slice_does(first: int, last: int, size: int) -> 
 @given(st.text(st.sampled_from("bytes=0123456789-, \tx*"), max_size=30), st.integers(0, 30))
 def test_any_text_selects_within_the_file_or_nothing(text: str, size: int) -> None:
     selected = select("bytes=" + text, size)
-    assert selected is None or selected == UNSATISFIABLE or 0 <= selected[0] <= selected[1] < size
+    assert selected is None or all(0 <= first <= last < size for first, last in selected)
+    if selected and len(selected) > 1:
+        assert sum(last - first + 1 for first, last in selected) <= size + 15 * MIN_GAP
+        ordered = sorted(selected)
+        assert all(second[0] - one[1] > MIN_GAP for one, second in pairwise(ordered))
     specs = parse_range("bytes=" + text)
     assert specs is None or 1 <= len(specs) <= MAX_RANGE_SPECS

@@ -311,7 +311,8 @@ def test_time_limits_do_not_apply(start_server: ServerFactory) -> None:
     limits = [
         f"--{name}=0.4" for name in ("timeout", "slow-request-time", "send-timeout", "header-timeout", "keep-alive")
     ]
-    server = start_server("tests.upgrade.apps:app", "--log-level", "debug", *limits)
+    # Alone: a master would replace the worker with the stuck request.
+    server = start_server("tests.upgrade.apps:app", "--log-level", "debug", *limits, module="tests.alone")
     with upgraded(server, 2) as clients, Client(server.address) as slow:
         slow.send(get("inside?1600"))  # the same limits do apply to this one: the watchdog is at work
         assert slow.read_response().status == 504

@@ -244,8 +244,8 @@ def test_upload_without_room_is_503(start_server: ServerFactory, tmp_path: Path)
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_upload_to_a_full_disk_is_503(start_server: ServerFactory, framing: str) -> None:
     """Writing fails (here by RLIMIT_FSIZE): 503, nothing of it stays, and the worker goes on."""
-    server = start_server("tests.apps.echo:app", "--limit-spool-total", "10M", limits="FSIZE=200000")
-    size = 1_000_000
+    server = start_server("tests.apps.echo:app", "--limit-spool-total", "10M", limits="FSIZE=2000000")
+    size = 4_000_000
     content = b"x" * size
     if framing == "length":
         data = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size + content
