@@ -10,21 +10,19 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from epollwsgi import __version__
+from epollwsgi.command_line import build_options, call_command, enter, given_values, load_settings, settle_target
+from epollwsgi.commands.table import COMMANDS, run_command
 from epollwsgi.config.load import (
-    COMMAND_LINE,
     Loaded,
     describe_ignored,
     describe_not_honoured,
     describe_settings,
-    load,
 )
-from epollwsgi.config.settings import DEFAULTS, IGNORED, OPTIONS, Option, Settings, show
-from epollwsgi.config.values import StaticMount
-from epollwsgi.errors import ConfigError, StartError, UsageError
+from epollwsgi.config.settings import OPTIONS
+from epollwsgi.errors import StartError, UsageError
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -45,8 +43,11 @@ EXAMPLES = """\
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; the exit code of the process."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a master has its own: TERM ends a start like INT
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        return start(sys.argv[1:] if arguments is None else arguments, is_command=arguments is None)
+        if words and words[0] in COMMANDS:
+            return run_command(words[0], words[1:])
+        return start(words, is_command=arguments is None)
     except StartError as error:
         say(f"epollwsgi: {error}\n")
         return error.exit_code
@@ -99,45 +100,19 @@ def start(arguments: Sequence[str], is_command: bool = False) -> int:
 
 def parse_command(arguments: Sequence[str]) -> tuple[str, dict[str, object]] | None:
     """The positional argument and the options given; None where an option has answered already. Raises UsageError."""
-    import click
-
-    try:
-        found = build_command().main(list(arguments), prog_name="epollwsgi", standalone_mode=False)
-    except click.ClickException as error:
-        raise UsageError(f"{error.format_message()} (epollwsgi --help shows all options)") from None
-    except click.Abort:
-        raise KeyboardInterrupt from None
+    found = call_command(build_command(), arguments)
     return found if isinstance(found, tuple) else None
 
 
 def load_all(target: str, given: Mapping[str, object]) -> tuple[Loaded, str]:
     """The settings of all sources, and what they serve. Raises StartError."""
-    command = build_command()
-    loaded = load(given, os.environ, gunicorn_arguments(command, os.environ.get("GUNICORN_CMD_ARGS", "")))
+    loaded = load_settings(given)
     if not (target or loaded.settings.wsgi_app or loaded.settings.static or loaded.settings.print_config):
         import click
 
-        click.echo(command.get_help(click.Context(command, info_name="epollwsgi")))
+        click.echo(build_command().get_help(click.Context(build_command(), info_name="epollwsgi")))
         raise UsageError("nothing to serve: name an application or a directory")
     return loaded, target or loaded.settings.wsgi_app
-
-
-def gunicorn_arguments(command: click.Command, text: str) -> dict[str, object]:
-    """The options in GUNICORN_CMD_ARGS. Raises ConfigError."""
-    import shlex
-
-    import click
-
-    if not text.strip():
-        return {}
-    try:
-        found = command.main(shlex.split(text), prog_name="epollwsgi", standalone_mode=False)
-    except (click.ClickException, ValueError) as error:
-        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        raise ConfigError(f"environment GUNICORN_CMD_ARGS: {message}") from None
-    if not isinstance(found, tuple) or found[0]:
-        raise ConfigError(f"environment GUNICORN_CMD_ARGS: options alone are allowed, not {text!r}")
-    return dict(found[1])
 
 
 def build_command() -> click.Command:
@@ -159,6 +134,9 @@ def build_command() -> click.Command:
                     formatter.write_dl(records, col_max=34)
 
         def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+            formatter.write("\nCommands, each with a --help of its own:\n")
+            for name, (_, what) in COMMANDS.items():
+                formatter.write(f"  epollwsgi {name:<10} {what}\n")
             formatter.write("\nExamples:\n" + EXAMPLES)
 
     @click.pass_context
@@ -187,76 +165,16 @@ def build_command() -> click.Command:
     )
 
 
-def build_options() -> list[click.Option]:
-    """An option for each row of the table that has flags, and a hidden one for each of gunicorn's that is ignored."""
-    import click
-
-    options = [
-        click.Option([*option.flags, name], **click_attributes(name, option))
-        for name, option in OPTIONS.items()
-        if option.flags
-    ]
-    for name, flags in IGNORED.items():
-        switches = [flag.removesuffix(".") for flag in flags]
-        if switches:
-            more: dict[str, Any] = {"is_flag": True} if flags[0].endswith(".") else {"multiple": True}
-            options.append(click.Option([*switches, name], hidden=True, **more))
-    return options
-
-
-def click_attributes(name: str, option: Option) -> dict[str, Any]:
-    """How click is told about an option."""
-    attributes: dict[str, Any] = {"help": option.help}
-    default = getattr(DEFAULTS, name)
-    if option.metavar:
-        attributes |= {"metavar": option.metavar, "type": str, "multiple": bool(option.many)}
-        if default not in ("", ()) and name != "access_log_format":
-            shown = ",".join(map(str, default)) if option.many else show(name, default).strip('"')
-            attributes["help"] += f"  [{shown}]"
-    else:
-        attributes["is_flag"] = True
-    if option.optional:
-        attributes |= {"is_flag": False, "flag_value": option.optional}
-    if not option.honoured:
-        attributes["help"] += "  (not yet honoured)"
-    return attributes
-
-
-def given_values(ctx: click.Context, values: Mapping[str, object]) -> dict[str, object]:
-    """The options that stand on the command line, by the names of their settings."""
-    from click.core import ParameterSource
-
-    given: dict[str, object] = {}
-    for name, value in values.items():
-        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = OPTIONS.get(name)
-            given[name] = option.const if option and not option.metavar else value
-            if isinstance(value, tuple):
-                given[name] = list(value)
-    return given
-
-
 # --- a start --------------------------------------------------------------------------------------------------------
 
 
 def make_plan(loaded: Loaded, target_text: str) -> Plan:
     """What is to be served: what is named, or a site of the static mounts. Raises StartError."""
-    from epollwsgi import importer
     from epollwsgi.process.fleet import Plan
 
-    settings = loaded.settings
-    enter(settings)
-    importer.prepare_path(settings.pythonpath)
-    target = importer.parse_target(target_text, settings) if target_text else None
-    if isinstance(target, importer.Directory):
-        settings = loaded.settings = replace(settings, static=site_mounts(loaded, target.path))
-    importer.check_mounts(settings.static, "", loaded.source("static"))
-    application_name = target.text if isinstance(target, importer.Application) else ""
-    if not application_name and target is None:
-        for mount in settings.static:
-            importer.check_site(mount.directory, settings.allow_source)
+    application_name = settle_target(loaded, target_text)
     return Plan(
-        settings,
+        loaded.settings,
         application_name,
         lambda addresses: build_banner(loaded, application_name, addresses),
         warnings=list(filter(None, [describe_ignored(loaded)])),
@@ -295,32 +213,6 @@ def serve_object(application: WSGIApplication, given: Mapping[str, object]) -> i
         return Plan(loaded.settings, name, lambda addresses: build_banner(loaded, name, addresses), application)
 
     return run_master(read, find_origin(is_command=False), None)
-
-
-def enter(settings: Settings) -> None:
-    """Make directory, environment and umask what the settings say, before anything is opened. Raises ConfigError."""
-    if settings.chdir:
-        try:
-            os.chdir(settings.chdir)
-        except OSError as error:
-            raise ConfigError(f"chdir = {settings.chdir!r}: {error.strerror}") from None
-    if settings.tmp_upload_dir and not os.access(settings.tmp_upload_dir, os.W_OK | os.X_OK):
-        reason = os.strerror(13) if os.path.isdir(settings.tmp_upload_dir) else "no such directory"
-        raise ConfigError(f"tmp_upload_dir = {settings.tmp_upload_dir!r}: {reason}")
-    for item in settings.raw_env:
-        name, _, value = item.partition("=")
-        os.environ[name] = value
-    if settings.umask is not None:
-        os.umask(settings.umask)
-
-
-def site_mounts(loaded: Loaded, directory: str) -> tuple[StaticMount, ...]:
-    """The static mounts with a site at `/`; it takes the place of one in a settings file. Raises UsageError."""
-    others = tuple(mount for mount in loaded.settings.static if mount.prefix != "/")
-    if len(others) < len(loaded.settings.static) and loaded.source("static") == COMMAND_LINE:
-        raise UsageError(f"--static /=... and the directory {directory} both want to be served at /")
-    loaded.sources["static"] = f"{COMMAND_LINE} and {loaded.source('static')}" if others else COMMAND_LINE
-    return (*others, StaticMount("/", directory))
 
 
 def build_banner(loaded: Loaded, application_name: str, addresses: Sequence[str]) -> str:

@@ -42,8 +42,7 @@ from epollwsgi.states import APP, BODY, CLOSED, HEAD, LINGER, SEND
 HEAD_READ_SIZE = 16384
 BODY_READ_SIZE = 262144
 LINGER_SIZE = 4 << 20
-# Answers to pipelined requests are sent when so much has gathered.
-PIPELINED_SIZE = 65536
+PIPELINED_SIZE = 65536  # answers to pipelined requests are sent when so much has gathered
 END_EVENTS = RDHUP | GONE
 READABLE = IN | END_EVENTS
 PLAIN_EVENTS = IN | OUT

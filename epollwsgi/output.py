@@ -29,18 +29,14 @@ from epollwsgi.states import APP, CLOSED, HEAD, LINGER, SEND
 if TYPE_CHECKING:
     from epollwsgi.service import Service
 
-
-# RFC 9112 section 9.6: how long, and how much, is read after this side was closed.
-LINGER_S = 2.0
-# A client makes progress when it takes so many bytes within send_timeout: single bytes do not keep a connection.
-PROGRESS_SIZE = 4096
+LINGER_S = 2.0  # for which is read after this side was closed, RFC 9112 section 9.6
+PROGRESS_SIZE = 4096  # taken within send_timeout is progress: single bytes do not keep a connection
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with no time, socket(7)
 SHUT_EVENTS = select.POLLHUP | select.POLLERR
 # How long a socket that was handed over stays so behind its call: simple-websocket answers the client's close on a
 # thread of its own, while the call returns already.
 LAST_WORD_S = 0.05
-# Stands for a descriptor that is somebody else's: epoll refuses it with EBADF.
-NO_FD = (1 << 31) - 1
+NO_FD = (1 << 31) - 1  # stands for a descriptor that is somebody else's: epoll refuses it with EBADF
 
 
 class Output:

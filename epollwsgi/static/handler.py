@@ -155,6 +155,8 @@ class StaticHandler:
         """The reply with a file, in the coding that suits. keeps: the answer depends on nothing else. Raises Busy."""
         is_plain = fields.keys().isdisjoint(conditional.FIELDS)
         chosen, is_final = self._choose(found, file, fields)
+        if self._lookup.steps is not None:
+            self._note_choice(found, file, chosen, fields)
         if chosen.file is not None and self._shelf.has_changed(chosen):
             found, file = self._find_again(found, path)
             chosen, is_final = self._choose(found, file, fields)
@@ -197,15 +199,30 @@ class StaticHandler:
         chosen = variants.choose(found.place, file, accepted, makes=makes, made=can_be_made)
         return chosen, variants.is_final
 
+    def _note_choice(self, found: Found, file: StaticFile, chosen: StaticFile, fields: Mapping[str, str]) -> None:
+        note = self._lookup.note
+        if found.dressing.whole or found.dressing.has_cache_control or found.dressing.content_type:
+            note("_headers has fields for this path.")
+        for sibling in file.siblings:
+            note("There is {} ({} bytes) in the coding {}.", sibling.name or "a copy", sibling.size, sibling.coding)
+        if file.varies:
+            coding = chosen.coding or "identity"
+            note("Accept-Encoding: {} chooses {}.", fields.get("HTTP_ACCEPT_ENCODING") or "(none)", coding)
+
     def _answer_conditional(self, method: str, file: StaticFile, heads: Heads, fields: Mapping[str, str]) -> Reply:
         """The reply with a file to a request that has conditions or ranges. RFC 9110 sections 13.2.2, 14.2."""
         status = conditional.evaluate(fields, file.etag, file.last_modified, self._clock())
+        self._lookup.note("The conditions of the request come to {}; the ETag is {}.", status, file.etag)
         if status == 304:
             return Reply(304, heads.not_modified)
         if status == 412:
             return build_short_reply(412, method)
         size = file.size
         ranges = conditional.select_ranges(method, fields, file.etag, file.last_modified, size)
+        if "HTTP_RANGE" in fields:
+            self._lookup.note(
+                "Of {} bytes Range asks for {}.", size, "the whole" if ranges is None else ranges or "none"
+            )
         if ranges is None:
             return self._send(Reply(200, heads.head), method, file, 0, size)
         if ranges == conditional.UNSATISFIABLE:
@@ -294,6 +311,7 @@ class StaticHandler:
 
     def _answer_other_method(self, method: str, path: str, query: str) -> Reply | None:
         """A site alone answers OPTIONS for any path, and no other method. STATIC.md section 2."""
+        self._lookup.note("The method is {}: files are read only.", method)
         if method == "OPTIONS":
             return Reply(204, STATUS_LINES[204] + NOSNIFF + ALLOW)
         try:

@@ -185,9 +185,9 @@ def variables(call: Call) -> bytes:
 
 
 ROUTES: dict[str, Callable[[Call], bytes | Iterator[bytes]]] = {
-    "echo": same, "large": same, "chunked": chunked, "slow": slow, "hold": hold, "drip": drip, "huge": huge, "exit": leave,
-    "fault": fault, "kill": kill, "stuck": stuck, "grow": grow, "fork": fork, "spawn": spawn, "thread": thread,
-    "fail": fail, "pid": pid, "version": version, "variables": variables,
+    "echo": same, "large": same, "chunked": chunked, "slow": slow, "hold": hold, "drip": drip, "huge": huge,
+    "exit": leave, "fault": fault, "kill": kill, "stuck": stuck, "grow": grow, "fork": fork, "spawn": spawn,
+    "thread": thread, "fail": fail, "pid": pid, "version": version, "variables": variables,
 }  # fmt: skip
 
 
