@@ -42,7 +42,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...], str], ...] = (
         4,
         (
             *("http/body", "http/memory", "static/heads", "static/rules", "listener", "loop", "routes", "sink"),
-            *("command_line", "commands/tree"),
+            "command_line",
         ),
         "contents; `_headers` and `_redirects`; listening sockets; epoll and deadlines; what is learned of routes",
     ),
@@ -76,7 +76,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (19, ("process/boot",), "the life of a worker process"),
     (20, ("process/master",), "keeps the workers alive"),
     (21, ("process/start",), "makes a server of settings"),
-    (22, ("commands/siblings", "commands/serving"), "what sub-commands know of a site"),
+    (22, ("commands/siblings", "commands/serving", "commands/tree"), "what sub-commands know of a site"),
     (23, ("commands/copies", "commands/files", "commands/rules"), "copies to write, mistakes to find"),
     (24, ("commands/check", "commands/compress", "commands/explain"), "the sub-commands"),
     (25, ("cli",), "the command"),

@@ -173,4 +173,4 @@ def ask_files(
     if handler is None:
         return None, ["No directory is served."]
     steps, reply = handler.explain(request.method, request.path, request.query, environ)
-    return reply, warnings + steps
+    return reply, [*steps, *(f"The server logs: {warning.removesuffix('.')}." for warning in warnings)]

@@ -21,6 +21,7 @@ from epollwsgi.connection import Connection
 from epollwsgi.log import open_logs
 from epollwsgi.loop import IN, OUT, Loop
 from epollwsgi.output import Output
+from epollwsgi.pagecache import AlwaysWarm
 from epollwsgi.service import Service
 from tests.model.schedule import FOREVER, Broken, Run, SharedDeque, SharedValue, explore, monotonic, run, share
 
@@ -225,6 +226,7 @@ def test_a_file(worker: Service, tmp_path: Path) -> None:
 
         class Opened:
             fd = file.fileno()
+            warm = AlwaysWarm()
 
         assert walk(worker, lambda sink: sink.send_file(PAGE[:-1], Opened(), 0, 1, True), 1) > 10
 

@@ -99,12 +99,13 @@ def test_curl_gets_several_ranges(curl: Run, tmp_path: Path) -> None:
     message = message_from_bytes(fields + done.stdout, policy=HTTP)
     assert message.get_content_type() == "multipart/byteranges"
     parts = [
-        (part["Content-Range"], part["Content-Type"], part.get_payload(decode=True)) for part in message.iter_parts()
+        (str(part["Content-Range"]), part.get_content_type(), part.get_payload(decode=True))
+        for part in message.iter_parts()
     ]
     assert parts == [
-        ("bytes 0-9/1000", "text/plain; charset=utf-8", A_TXT[:10]),
-        ("bytes 500-599/1000", "text/plain; charset=utf-8", A_TXT[500:600]),
-        ("bytes 995-999/1000", "text/plain; charset=utf-8", A_TXT[995:]),
+        ("bytes 0-9/1000", "text/plain", A_TXT[:10]),
+        ("bytes 500-599/1000", "text/plain", A_TXT[500:600]),
+        ("bytes 995-999/1000", "text/plain", A_TXT[995:]),
     ]
 
 

@@ -122,7 +122,7 @@ def test_queued_requests_of_clients_that_have_gone_are_not_started(start_server:
                     reset.send(get(f"/quick?reset{number}"))
                     assert reset.is_quiet(0.02)
                     reset.reset()
-            wait_until(lambda: server.descriptor_count() <= descriptors, 3, "connections to be given back")
+            wait_until(lambda: server.descriptor_count() <= descriptors, what="connections to be given back")
             half.send(get("/quick?half"))
             half.half_close()
             stays.send(get("/quick?stays"))
