@@ -88,11 +88,21 @@ class Acceptor:
         self.settle()
 
     def stop(self) -> None:
-        """Accept no more; the listener itself is its owner's."""
-        if self._is_emptying and self.is_open:
-            self._take(EVERYTHING)  # this process may have been stopped since it last looked
+        """Accept no more; the listener itself is its owner's.
+
+        What waits is taken once more: of several processes the kernel may have woken this one only. What comes after
+        it has left epoll wakes another.
+        """
+        if not self.is_open:
+            return
         self.is_open = False
         self.settle()
+        self._take(EVERYTHING)
+
+    def look_again(self) -> None:
+        """Whether connections wait and nobody comes for them: who was woken is stuck, or has died. From any thread."""
+        if self.is_in and self.has_waiting():
+            self._service.loop.call_soon(self.accept)
 
     def settle(self) -> None:
         """Be in epoll, or not, as all that bears on it says by now."""

@@ -7,6 +7,7 @@ the rules.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
@@ -23,7 +24,7 @@ from epollwsgi.command_line import (
 from epollwsgi.commands.files import FileCheck
 from epollwsgi.commands.rules import RuleCheck
 from epollwsgi.commands.serving import open_handler
-from epollwsgi.commands.show import count_of
+from epollwsgi.commands.show import count_of, show_path
 from epollwsgi.commands.tree import open_root
 from epollwsgi.errors import UsageError
 from epollwsgi.importer import load_checked
@@ -102,7 +103,7 @@ def report(settings: Settings, application: str) -> int:
                 return 1
             click.echo(str(finding))
         file_count += files.file_count
-    where = ", ".join(mount.directory for mount in settings.static) or application
+    where = ", ".join(show_path(os.fsencode(mount.directory)) for mount in settings.static) or application
     found = count_of(count, "finding") if count else "nothing found"
     click.echo(f"{where}: {found} in {count_of(file_count, 'file')}")
     return 1 if count else 0

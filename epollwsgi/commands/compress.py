@@ -141,7 +141,7 @@ def compress(directory: str, *, force: bool, process_count: int, allow_source: b
         stopped = "stopped"
     except BrokenProcessPool:
         stopped = "a process was killed, perhaps for want of memory: try --jobs 1"
-    return report(survey, outcomes, directory, stopped)
+    return report(survey, outcomes, show_path(os.fsencode(directory)), stopped)
 
 
 # --- what there is to do --------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ class FileCheck:
 
         has_type: whether a rule gives the file of this path below the root a media type.
         """
-        self._directory = directory
+        self._directory = show_path(os.fsencode(directory))
         self._root = root
         self._is_top = is_top
         self._has_type = has_type

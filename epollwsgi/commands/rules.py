@@ -38,7 +38,7 @@ class RuleCheck:
 
     def __init__(self, directory: str, prefix: str, root: Root) -> None:
         """directory: as the operator wrote it.  prefix: where it is served."""
-        self._directory = directory
+        self._directory = show_path(os.fsencode(directory))
         self._prefix = prefix.rstrip("/")
         self._headers, self._header_faults = parse_headers(read_rules(root, HEADERS_FILE))
         self._redirects, self._redirect_faults = parse_redirects(read_rules(root, REDIRECTS_FILE))

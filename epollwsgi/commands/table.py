@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Final, cast
@@ -15,7 +17,20 @@ COMMANDS: Final = {
 
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
-    """What the sub-command returns, which is the exit code of the process. Raises StartError."""
+    """What the sub-command returns, which is the exit code of the process; 1 where it was stopped. Raises StartError.
+
+    A reader of its output that has seen enough, as `head` has, stops it too.
+    """
     module, _ = COMMANDS[name]
     run = cast("Callable[[Sequence[str]], int]", import_module(module).run)
-    return run(arguments)
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        sys.stderr.write(f"epollwsgi {name}: stopped\n")
+    except BrokenPipeError:
+        # The interpreter would try to write the rest once more when it ends.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return 1

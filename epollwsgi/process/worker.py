@@ -166,6 +166,8 @@ class Worker:
         station = self._station
         if station is not None:
             station.beat()
+            for acceptor in self.acceptors:
+                acceptor.look_again()
             if station.is_orphan():
                 self.service.loop.call_soon(self.stop_gracefully)
 

@@ -141,6 +141,17 @@ def stuck(call: Call) -> bytes:
     return b"still here"
 
 
+def stuck_soon(call: Call) -> bytes:
+    """The same a moment later, in a thread of its own: the answer is gone and the loop asleep by then."""
+
+    def stick() -> None:
+        time.sleep(call.number(0.3))
+        stuck(call)
+
+    threading.Thread(target=stick, daemon=True).start()
+    return b"soon"
+
+
 def grow(call: Call) -> bytes:
     """So many megabytes more, used and kept."""
     KEPT.append(b"x" * int(call.number(100) * 1_000_000))
@@ -186,8 +197,8 @@ def variables(call: Call) -> bytes:
 
 ROUTES: dict[str, Callable[[Call], bytes | Iterator[bytes]]] = {
     "echo": same, "large": same, "chunked": chunked, "slow": slow, "hold": hold, "drip": drip, "huge": huge,
-    "exit": leave, "fault": fault, "kill": kill, "stuck": stuck, "grow": grow, "fork": fork, "spawn": spawn,
-    "thread": thread, "fail": fail, "pid": pid, "version": version, "variables": variables,
+    "exit": leave, "fault": fault, "kill": kill, "stuck": stuck, "stuck_soon": stuck_soon, "grow": grow, "fork": fork,
+    "spawn": spawn, "thread": thread, "fail": fail, "pid": pid, "version": version, "variables": variables,
 }  # fmt: skip
 
 

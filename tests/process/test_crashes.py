@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.fleet import MODULE, WAIT_S, Fleet, FleetFactory, is_port_free, write_whole
-from tests.process.load import Load
+from tests.process.load import Load, soak_rounds
 from tests.process.procfs import children_of, is_alive, state_of
 from tests.support import Client, Truncated, wait_until
 
@@ -235,6 +235,31 @@ def test_stuck_request_replaces_its_worker(start_fleet: FleetFactory) -> None:
         assert (response.body, response["X-Worker"]) == (b"first second", str(old))
     fleet.release("stuck")
     fleet.wait_for_workers(1, without=[old])
+    assert fleet.stop() == 0
+
+
+def test_connection_is_not_swallowed_by_a_stuck_worker(start_fleet: FleetFactory) -> None:
+    """The kernel tells one worker of a connection, even one that will never take it: another must see that."""
+    fleet = start_fleet("--timeout", "300", workers=2)
+    fleet.ask("/stuck_soon?held")
+    [victim] = fleet.wait_held("held")
+    for _ in range(4):
+        assert int(fleet.ask("/pid").body) != victim
+    assert is_alive(victim)
+    assert fleet.stop(signal.SIGINT) == 0
+
+
+def test_connection_is_not_swallowed_by_a_worker_that_leaves(start_fleet: FleetFactory) -> None:
+    """The worker that was told of a connection is told to drain at the same moment."""
+    fleet = start_fleet(workers=2)
+    for _ in range(soak_rounds(8, 100)):
+        workers = fleet.wait_for_workers(2)
+        leaver = int(fleet.ask("/pid").body)
+        with fleet.client() as client:
+            os.kill(leaver, signal.SIGTERM)
+            assert client.request(get("/version")).body == b"1"
+        fleet.wait_for_workers(2, without=[leaver])
+        assert workers - {leaver} <= fleet.workers()
     assert fleet.stop() == 0
 
 

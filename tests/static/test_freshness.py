@@ -112,12 +112,12 @@ def test_what_clients_can_fill_is_bounded(tmp_path: Path) -> None:
     assert all(len(handler.content(path)) == 60_000 for path in spelt)
     assert len(inner.fresh.plain) == len(spelt)
     assert len(set(map(id, inner.fresh.plain.values()))) == 1  # one response, however it is spelt
-    for number in range(300):
+    for number in range(500):
         write(tmp_path / f"{number}.txt", b"c" * 60_000)
     handler.tick()
-    assert all(len(handler.content(f"/{number}.txt")) == 60_000 for number in range(300))
-    assert 200 < len(inner.fresh.plain) < 300
-    assert sum(len(path) + len(response) for path, response in inner.fresh.plain.items()) <= 17 * 1024 * 1024
+    assert all(len(handler.content(f"/{number}.txt")) == 60_000 for number in range(500))
+    assert 300 < len(inner.fresh.plain) < 500
+    assert sum(len(path) + len(response) for path, response in inner.fresh.plain.items()) <= 25 * 1024 * 1024
     assert not any(len(path) > 300 for path in (*inner._found, *inner.fresh.plain))
     handler.tick()
     handler.get("/big.txt")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
+import shlex
+import signal
 import socket
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +18,8 @@ import pytest
 from epollwsgi.codings import CODINGS, Coding, available
 from epollwsgi.commands.tree import open_root, read_folder, walk
 from tests.static.support import MODIFIED, write
-from tests.static.tools import call_tool, make_text, run_tool
+from tests.static.tools import call_tool, command_line, make_text, run_tool
+from tests.support import clean_environment, wait_until
 
 TEXT = make_text(2000)
 CLEAN = {
@@ -249,6 +255,69 @@ def test_help(site: Path) -> None:
     assert done.stdout.startswith("Usage: epollwsgi check [OPTIONS] [DIRECTORY|APP]\n")
     assert "--static" in done.stdout
     assert "--backlog" not in done.stdout  # understood, and of no interest here
+
+
+def test_a_directory_with_an_odd_name(site: Path) -> None:
+    odd = os.fsdecode(b"./\xff\n")
+    site.rename(site.parent / odd)
+    done = run_tool("check", odd, cwd=site.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("./\\xff\\n: nothing found in ")
+    (site.parent / odd / ".env").touch()
+    assert run_tool("check", odd, cwd=site.parent).stdout.startswith("./\\xff\\n/.env: a dot-file")
+
+
+def test_a_reader_that_has_seen_enough(site: Path) -> None:
+    for number in range(3000):
+        (site / "d" / f"{number}.unheard-of").touch()
+    script = "set -o pipefail; " + shlex.join(command_line("check", "./site")) + " | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=site.parent,
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped(site: Path, number: signal.Signals) -> None:
+    """No exit code 0 for a site that was not looked at to its end."""
+    (site / "d" / "large.js").write_bytes(b"")
+    os.truncate(site / "d" / "large.js", 1 << 34)  # 16 GiB without a block on disk: its check sum takes long
+    write(site / "d" / "large.js.gz", gzip.compress(b""), time.time() + 100)
+    process = subprocess.Popen(
+        command_line("check", "./site"),
+        cwd=site.parent,
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        large = str(site / "d" / "large.js")
+        wait_until(lambda: large in open_files(process.pid), 30, "the large file to be read")
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, out, err) == (1, "", "epollwsgi check: stopped\n")
+
+
+def open_files(pid: int) -> set[str]:
+    """What a process has open."""
+    found = set()
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(os.readlink(fd))
+    return found
 
 
 # --- trees without end ----------------------------------------------------------------------------------------------
