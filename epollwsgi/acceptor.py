@@ -212,10 +212,18 @@ class Acceptor:
             self._service.error_log.warning(message)
 
 
-def close_idle(service: Service, limit: int, idle_s: float = SURELY_IDLE_S) -> int:
-    """Close connections that have been idle for `idle_s`, longest first, at most `limit`; how many were closed."""
+def close_idle(service: Service, limit: int, idle_s: float = SURELY_IDLE_S, new_s: float = 0.0) -> int:
+    """Close connections that have been idle for `idle_s`, longest first, at most `limit`; how many were closed.
+
+    new_s: one that has not brought a request yet must have been open for so long: its first may be under way.
+    """
     since = service.loop.now + service.keepalive_s - idle_s
-    idle = [one for one in service.connections if one.is_idle and one.deadline <= since]
+    opened = service.loop.now + max(service.keepalive_s, FIRST_REQUEST_S) - new_s
+    idle = [
+        one
+        for one in service.connections
+        if one.is_idle and one.deadline <= since and (one.has_asked or one.deadline <= opened)
+    ]
     idle.sort(key=lambda one: one.deadline)
     return sum(one.close_if_idle() for one in idle[:limit])
 

@@ -39,8 +39,7 @@ from epollwsgi.service import SITE_BODY_SIZE, Service
 from epollwsgi.spool import BodySpool
 from epollwsgi.states import APP, BODY, CLOSED, HEAD, LINGER, SEND
 
-HEAD_READ_SIZE = 16384
-BODY_READ_SIZE = 262144
+HEAD_READ_SIZE, BODY_READ_SIZE = 16384, 262144
 LINGER_SIZE = 4 << 20
 PIPELINED_SIZE = 65536  # answers to pipelined requests are sent when so much has gathered
 END_EVENTS = RDHUP | GONE
@@ -212,8 +211,8 @@ class Connection(Dispatch):
             if self.is_logged:
                 self.log_fresh(request, memory.environ, response)
         else:
-            if service.static is not None:
-                self.renew_view(memory, memory.environ)
+            if service.static is not None and self.is_sent_from_file(memory, memory.environ, request, keep):
+                return
             self.dispatch(request, memory.environ.copy(), keep, None)
 
     def _on_new_head(self, data: bytes) -> None:
@@ -227,6 +226,7 @@ class Connection(Dispatch):
         request = service.parser.parse_request_line(data[:line_end])
         if end > service.head_limit:
             raise FieldsTooLarge("head too long", setting="limit_request_head", limit=service.head_limit, seen=end)
+        self.has_asked = True
         memory = self._memory
         if memory is None:
             memory = self._memory = SectionMemory()

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from time import monotonic
 from typing import BinaryIO
@@ -17,9 +18,11 @@ from epollwsgi.http.fields import Environ, parse_host
 from epollwsgi.http.head import RequestLine
 from epollwsgi.http.memory import SectionMemory
 from epollwsgi.leader import Leader
+from epollwsgi.outbox import Outbox, Part, send_at_once
 from epollwsgi.output import Output
+from epollwsgi.pagecache import Readable
 from epollwsgi.service import Service
-from epollwsgi.states import APP, SEND
+from epollwsgi.states import APP, HEAD, SEND
 from epollwsgi.static.fresh import View
 from epollwsgi.static.handler import RETRY_AFTER
 from epollwsgi.static.replies import Reply, build_short_reply
@@ -31,22 +34,53 @@ ALLOW_FILES = b"Allow: GET, HEAD, OPTIONS\r\n"
 class Dispatch(Output):
     """See the module."""
 
-    __slots__ = ("_started_at", "goes_straight", "leader")
+    __slots__ = ("_started_at", "goes_straight", "has_asked", "leader")
 
     def __init__(self, service: Service, sock: socket.socket, peer: tuple[str, str]) -> None:
         super().__init__(service, sock, peer)
         self._started_at = 0.0
+        self.has_asked = False  # its first request has come
         self.leader: Leader = service.leader  # type: ignore[assignment]  # asked for only where there is one
         # Neither files nor a log nor a unix socket: every plain request is the application's.
         self.goes_straight = (
             service.leader is not None and service.static is None and not self.is_logged and not self.is_unix
         )
 
-    def renew_view(self, memory: SectionMemory, environ: Environ) -> None:
-        """Give the connection's fields their view of the files' responses, where they have none."""
+    def is_sent_from_file(self, memory: SectionMemory, environ: Environ, request: RequestLine, keep: bool) -> bool:
+        """Send a large file whose response is prebuilt; False where there is none.
+
+        Gives the connection's fields their view of the files' responses, where they have none.
+        """
         view, static = memory.fresh, self.service.static
-        if static is not None and not (isinstance(view, View) and not view.is_dead):
-            memory.fresh = static.fresh.view(environ)
+        if not isinstance(view, View) or view.is_dead:
+            memory.fresh = static.fresh.view(environ) if static is not None else view
+            return False
+        found = view.files.get(request.path)
+        if found is None or not keep or request.method != "GET" or self.outbox is not None or self.out:
+            return False
+        head, file, count, size, modified_ns = found
+        status = os.fstat(file.fd)
+        if status.st_mtime_ns != modified_ns or status.st_size != size:
+            return False  # written to meanwhile: the head would not fit
+        sent = 0
+        try:
+            head = head[self.sock.send(head, socket.MSG_MORE) :]
+            if not head:
+                sent = os.sendfile(self.fd, file.fd, 0, count)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self.on_error(error)
+            return True
+        if sent == count:
+            self.deadline = self.loop.now + self.service.keepalive_s
+        else:
+            self.state = SEND
+            self._send_rest(head, file, sent, count - sent, True)
+        if self.is_logged:
+            self._started_at = monotonic()
+            self.log_access(request, environ, 200, count)
+        return True
 
     def log_fresh(self, request: RequestLine, fields: Environ, response: bytes) -> None:
         """A file was sent from memory, its whole response prebuilt."""
@@ -121,10 +155,39 @@ class Dispatch(Output):
         if reply.file is None:
             self.respond(head + reply.body, keep)
         else:
-            self.state = SEND
-            self.send_file(head, reply.file, reply.offset, reply.count, keep, reply.parts)
+            self._send_opened(head, reply.file, reply, keep)
         if self.is_logged:
             self.log_access(request, fields, reply.status, len(reply.body) + reply.count)
+
+    def _send_opened(self, head: bytes, file: Readable, reply: Reply, keep: bool) -> None:
+        """A file, as far as the socket takes it at once; the rest by way of an outbox."""
+        if self.out:
+            self.loop.flush()
+        self.state = SEND
+        offset, count = reply.offset, reply.count
+        if self.outbox is None and not self.is_apart and not reply.parts:
+            try:
+                head, sent = send_at_once(self.sock, head, file, offset, count)
+            except OSError as error:
+                self.on_error(error)
+                return
+            if sent == count and keep:
+                self.state = HEAD
+                self.deadline = self.loop.now + self.service.keepalive_s
+                return
+            offset, count = offset + sent, count - sent
+        self._send_rest(head, file, offset, count, keep, reply.parts)
+
+    def _send_rest(
+        self, head: bytes, file: Readable, offset: int, count: int, keep: bool, parts: Sequence[Part] = ()
+    ) -> None:
+        """By way of an outbox."""
+        if not self.gone:
+            outbox = self.outbox = self.outbox or Outbox(self.service.spool_rules)
+            outbox.append(head)
+            outbox.attach(file, offset, count, parts)
+        self.finish(keep)
+        self.send_waiting()
 
     def _send_later(self, request: RequestLine, fields: Environ, make: Callable[[], Reply], keep: bool) -> None:
         """A reply that takes its time is made on the helper thread; until then the connection reads nothing."""

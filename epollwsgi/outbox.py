@@ -87,7 +87,8 @@ class Outbox:
         size = len(content)
         self.is_full = False
         if (spool is None or not spool.waiting) and self._memory_size + size <= self._rules.watermark:
-            self._keep(memoryview(content))
+            if size:
+                self._keep(memoryview(content))
             return
         try:
             if size + (spool.waiting if spool is not None else 0) > self._rules.spool_size:
@@ -209,3 +210,17 @@ class Outbox:
         self._offset += size
         self._count -= size
         return size
+
+
+def send_at_once(sock: socket.socket, head: bytes, file: Readable, offset: int, count: int) -> tuple[bytes, int]:
+    """Send what the socket takes now of a head and of a file that need not be waited for.
+
+    What is left of the head, and how many of the first FILE_TURN_SIZE bytes are sent. Raises OSError.
+    """
+    part = min(count, PART_SIZE)
+    try:
+        size = sock.send(head, socket.MSG_MORE)
+        head = head[size:]
+        return head, 0 if head or not is_warm(file, offset, part) else os.sendfile(sock.fileno(), file.fd, offset, part)
+    except BlockingIOError:
+        return head, 0

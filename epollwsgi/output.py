@@ -16,13 +16,12 @@ from __future__ import annotations
 import select
 import socket
 import struct
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from epollwsgi.http.response import build_early_hints
 from epollwsgi.loop import Loop
-from epollwsgi.outbox import FileCutShort, Outbox, Part, Sent
+from epollwsgi.outbox import FileCutShort, Outbox, Sent
 from epollwsgi.pagecache import Readable
 from epollwsgi.states import APP, CLOSED, HEAD, LINGER, SEND
 
@@ -120,16 +119,14 @@ class Output:
             self.state = SEND
             self.keep = self.is_plain = False
 
-    def send_file(
-        self, head: bytes, file: Readable, offset: int, count: int, keep: bool, parts: Sequence[Part] = ()
-    ) -> None:
-        """A whole response: head, then `count` bytes of file, or of these parts."""
+    def send_file(self, head: bytes, file: Readable, offset: int, count: int, keep: bool) -> None:
+        """A whole response: head, then `count` bytes of file."""
         if self.out:
             self.loop.flush()
         if not self.gone:
             outbox = self.outbox = self.outbox or Outbox(self.service.spool_rules)
             outbox.append(head)
-            outbox.attach(file, offset, count, parts)
+            outbox.attach(file, offset, count)
         is_owned = self.is_owned  # once finished it may be the loop's again
         self.finish(keep)
         if not is_owned:

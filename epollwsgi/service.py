@@ -49,6 +49,9 @@ class Idler(Protocol):
     deadline: float
     sock: socket
 
+    has_asked: bool
+    """a request has come"""
+
     @property
     def is_idle(self) -> bool: ...
     def close_if_idle(self) -> bool: ...

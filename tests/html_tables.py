@@ -1,8 +1,8 @@
 """Makes the tables of html/ from the code: `python -m tests.html_tables` rewrites them in the pages.
 
 Between `<!-- NAME:begin -->` and `<!-- NAME:end -->` a page holds what the function of that name in its part of TABLES
-returns. Knows the tables of settings, signals and hooks and the classes of errors; test_html.py compares the pages with
-what is made here.
+returns. Knows the tables of settings, signals, hooks and media types and the classes of errors; test_html.py compares
+the pages with what is made here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from epollwsgi.config.settings import DEFAULTS, OPTIONS, Option, show
 from epollwsgi.http.response import REASONS
 from epollwsgi.process.hooks import HOOKS, Hook
 from epollwsgi.process.signals import MASTER_SIGNALS, WORKER_SIGNALS, Table
+from epollwsgi.static.media_types import CHARSET, MEDIA_TYPES, TYPES
 
 SITE = Path(__file__).resolve().parent.parent / "html"
 NOTHING = ('""', "[]", "none", '"none"')
@@ -117,6 +118,18 @@ def build_refusals() -> str:
     return build_rows(("Status", "When"), rows)
 
 
+def build_media_types() -> str:
+    """A table of the endings of names, by the media type that they stand for."""
+    head = '<thead><tr><th scope="col">Content-Type</th><th scope="col">Ending of the name</th></tr></thead>'
+    rows = []
+    for name, text in TYPES.items():
+        endings = text.split()
+        charset = CHARSET if MEDIA_TYPES[endings[0].encode("ascii")].endswith(CHARSET.encode("ascii")) else ""
+        shown = ", ".join(f".{ending}" for ending in endings)
+        rows.append(f'<tr><th scope="row">{name}{charset}</th><td>{shown}</td></tr>\n')
+    return f'<table class="types">\n{head}\n<tbody>\n{"".join(rows)}</tbody>\n</table>'
+
+
 def build_rows(heads: tuple[str, str], rows: list[tuple[int, str]] | list[tuple[str, str]]) -> str:
     """A plain table of two columns."""
     head = "".join(f'<th scope="col">{text}</th>' for text in heads)
@@ -139,6 +152,7 @@ TABLES: dict[str, Tables] = {
         "exit-codes": build_exit_codes,
         "refusals": build_refusals,
     },
+    "static.html": {"media-types": build_media_types},
     "processes.html": {"hooks": build_hooks},
 }
 

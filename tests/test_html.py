@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 import struct
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 from xml.etree import ElementTree
 
+import click
 import pytest
 
+from epollwsgi.commands.table import COMMANDS
 from epollwsgi.config.settings import OPTIONS
 from epollwsgi.process.hooks import HOOKS, argument_count
 from examples.app import app
@@ -52,6 +56,7 @@ def test_the_site_has_its_pages() -> None:
         "index.html",
         "start.html",
         "options.html",
+        "static.html",
         "processes.html",
         "how.html",
         "numbers.html",
@@ -220,7 +225,27 @@ def test_a_page_without_its_markers_is_an_error() -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_options_that_are_mentioned_exist(name: str) -> None:
     known = {flag for option in OPTIONS.values() for flag in option.flags}
+    known |= {flag for command in COMMANDS for flag in flags_of(command)}
     assert set(find_flags(read_page(name))) <= known
+
+
+def flags_of(command: str) -> set[str]:
+    """The options that a sub-command takes."""
+    params: list[click.Parameter] = import_module(COMMANDS[command][0]).build_command().params
+    return {"--help", *(flag for param in params if isinstance(param, click.Option) for flag in param.opts)}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_of_sub_commands_exist(command: str) -> None:
+    lines = [
+        line
+        for name in PAGES
+        for text in read_page(name).texts.get("code", [])
+        for line in re.findall(rf"^(?:\$ )?epollwsgi {command} .*", text, re.MULTILINE)
+    ]
+    assert lines
+    flags = {word for line in lines for word in shlex.split(line) if word.startswith("-")}
+    assert flags <= flags_of(command)
 
 
 def test_flags_are_found() -> None:

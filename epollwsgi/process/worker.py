@@ -63,6 +63,7 @@ class Worker:
         self._may_end_at = 0.0
         self._is_final = False  # the whole server stops, as far as this worker knows
         self._linger_at = FOREVER
+        self._new_linger_s = 0.0
 
     def run(self) -> int:
         """Serve until TERM, INT or QUIT; the exit code. Must be called in the main thread (signals)."""
@@ -222,6 +223,7 @@ class Worker:
                 acceptor.stop()
         self._stop_at = min(self._stop_at, now + timeout_s)
         self._linger_at = min(self._linger_at, now + linger_s)
+        self._new_linger_s = 0.0 if timeout_s <= QUICK_STOP_S else DRAIN_LINGER_S
         self.service.loop.call_later(0, self._drain_on)
 
     def _drain_on(self) -> None:
@@ -243,7 +245,7 @@ class Worker:
             for listener in self._listeners:
                 listener.close()
         if now >= self._linger_at:
-            close_idle(self.service, len(connections), 0.0)
+            close_idle(self.service, len(connections), 0.0, self._new_linger_s)
         if now >= (self._stop_at if connections or is_accepting else self._may_end_at):
             if connections:
                 self._error_log.warning(f"{len(connections)} connections were cut at the end (graceful_timeout)")

@@ -58,6 +58,7 @@ class StaticFile:
         "media_type",
         "name",
         "neighbours",
+        "parent",
         "position",
         "siblings",
         "size",
@@ -89,6 +90,7 @@ class StaticFile:
         self.siblings: tuple[Sibling, ...] = ()
         # All that lay beside it under the name of a sibling, and the state of its directory then.
         self.neighbours: tuple[tuple[str, Identity], ...] = ()
+        self.parent: Key | None = None  # None: it cannot have siblings
         self.directory_state: DirectoryState = None
         self.can_compress = False
         self.uses: dict[str, int] = {}  # by clients that would take a coding that is not there yet
@@ -186,7 +188,7 @@ def load_file(
     for _ in range(MAX_LOADS):
         if status.st_size > MEMORY_FILE_SIZE:
             return StaticFile(name, status, None, file, clock(), coding=coding, varies=varies)
-        content = read_up_to(fd, MEMORY_FILE_SIZE + 1)
+        content = read_up_to(fd, MEMORY_FILE_SIZE + 1, status.st_size)
         after = os.fstat(fd)
         if len(content) <= MEMORY_FILE_SIZE and identity_of(after) == identity_of(status):
             return StaticFile(name, status, content, None, clock(), coding=coding, varies=varies)
@@ -196,10 +198,10 @@ def load_file(
     return loaded
 
 
-def read_up_to(fd: int, size: int) -> bytes:
-    """The first `size` bytes of a file, or all of it where it is shorter."""
-    content = os.pread(fd, size, 0)
-    while content and len(content) < size:
+def read_up_to(fd: int, size: int, expected: int = 0) -> bytes:
+    """The first `size` bytes of a file, or all of it where it is shorter. expected: what it has if it has not grown."""
+    content = os.pread(fd, min(size, expected + 1) if expected else size, 0)
+    while content and len(content) < size and len(content) != expected:
         piece = os.pread(fd, size - len(content), len(content))
         if not piece:
             break
@@ -213,12 +215,12 @@ class Tier:
     A file with several descriptors counts as so many.
     """
 
-    __slots__ = ("_files", "_keys", "_max_count", "_max_size", "count", "size")
+    __slots__ = ("_keys", "_max_count", "_max_size", "count", "files", "size")
 
     def __init__(self, max_count: int, max_size: int) -> None:
         self._max_count = max_count
         self._max_size = max_size
-        self._files: dict[Key, StaticFile] = {}
+        self.files: dict[Key, StaticFile] = {}
         self._keys: list[Key] = []  # in no order; a file knows its position here, so that any one is dropped at once
         self.count = 0
         self.size = 0
@@ -228,12 +230,13 @@ class Tier:
 
     def get(self, key: Key) -> StaticFile | None:
         """The file kept under the key."""
-        return self._files.get(key)
+        return self.files.get(key)
 
     def put(self, key: Key, file: StaticFile) -> None:
         """Keep a file, in place of others if need be."""
-        self.drop(key)
-        count, size = max(1, count_descriptors(file)), memory_size(key, file)
+        if key in self.files:
+            self.drop(key)
+        count, size = count_descriptors(file) or 1, memory_size(key, file)
         if count > self._max_count or size > self._max_size:
             return
         while self.count + count > self._max_count or self.size + size > self._max_size:
@@ -241,19 +244,19 @@ class Tier:
         file.position = len(self._keys)
         file.cost = (count, size)
         self._keys.append(key)
-        self._files[key] = file
+        self.files[key] = file
         self.count += count
         self.size += size
 
     def drop(self, key: Key) -> None:
         """Forget a file; a response that is being sent keeps it until it is done."""
-        file = self._files.pop(key, None)
+        file = self.files.pop(key, None)
         if file is None:
             return
         last = self._keys.pop()
         if last != key:
             self._keys[file.position] = last
-            self._files[last].position = file.position
+            self.files[last].position = file.position
         self.count -= file.cost[0]
         self.size -= file.cost[1]
 
@@ -264,13 +267,15 @@ class Tier:
 
     def clear(self) -> None:
         """Forget all."""
-        self._files.clear()
+        self.files.clear()
         self._keys.clear()
         self.count = self.size = 0
 
 
 def memory_size(key: Key, file: StaticFile) -> int:
     """About how many bytes an entry takes: what it holds, twice the heads for their parts, and the objects' own."""
+    if not file.siblings:
+        return len(file.content or b"") + 3 * len(file.head) + 1024 + len(key[1])
     made = sum(sibling.size for sibling in file.siblings if sibling.is_made)
     parts = sum(len(part.content or b"") + 3 * len(part.head) + 1024 for part in file.parts())
     return made + parts + len(key[1])
@@ -278,6 +283,8 @@ def memory_size(key: Key, file: StaticFile) -> int:
 
 def count_descriptors(file: StaticFile) -> int:
     """How many descriptors an entry keeps open."""
+    if not file.siblings:
+        return int(file.file is not None)
     return sum(part.file is not None for part in file.parts())
 
 
@@ -293,10 +300,15 @@ class FileCache:
 
     def get(self, key: Key) -> StaticFile | None:
         """The file kept under the key, in whichever tier."""
-        return self.memory.get(key) or self.descriptors.get(key)
+        return self.memory.files.get(key) or self.descriptors.files.get(key)
 
     def put(self, key: Key, file: StaticFile) -> None:
         """Keep a file, unless it may still change without showing it."""
+        if not file.siblings and file.is_settled and file.file is None:  # as almost always
+            if key in self.descriptors.files:
+                self.descriptors.drop(key)
+            self.memory.put(key, file)
+            return
         self.drop(key)
         if all(part.is_settled for part in file.parts()):
             (self.descriptors if count_descriptors(file) else self.memory).put(key, file)

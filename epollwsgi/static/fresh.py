@@ -8,15 +8,18 @@ filled by `static.handler`, read by `connection`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from epollwsgi.static.beneath import OpenFile
+from epollwsgi.static.cache import StaticFile
 from epollwsgi.static.heads import Heads
 
-MAX_SIZE: Final = 16 * 1024 * 1024
-MAX_COUNT: Final = 16_384
+MAX_SIZE: Final = 24 * 1024 * 1024
+MAX_COUNT: Final = 65_536
 MAX_PATH_SIZE: Final = 256
 MAX_VIEWS: Final = 512  # that live longer than a second
 MAX_VIEWS_A_SECOND: Final = 4096
+MAX_OPEN: Final = 64  # large files that stay open until the next second
 ENTRY_SIZE: Final = 100  # of an entry itself, about
 
 # All that the answer with a file depends on, beside method and path.
@@ -32,13 +35,24 @@ FIELDS: Final = (
 Key = tuple[Any, ...]
 
 
-class View(dict[str, bytes]):
-    """Responses by path. One that `is_dead` stays empty: whoever holds it asks for another."""
+class OpenResponse(NamedTuple):
+    """A whole response whose content is sent from a file that is in memory, and how that file must still look."""
 
-    __slots__ = ("is_dead",)
+    head: bytes
+    file: OpenFile
+    length: int
+    size: int
+    modified_ns: int
+
+
+class View(dict[str, bytes]):
+    """Responses by path, and in `files` those with large files. One that `is_dead` stays empty: ask for another."""
+
+    __slots__ = ("files", "is_dead")
 
     def __init__(self) -> None:
         super().__init__()
+        self.files: dict[str, OpenResponse] = {}
         self.is_dead = False
 
 
@@ -49,6 +63,7 @@ class Fresh:
         self.plain: dict[str, bytes] = {}
         self.size = 0
         self._count = 0
+        self._open_count = 0
         self._views: dict[Key, View] = {}
         self._ready: list[Heads] = []
         self._common = b""
@@ -68,10 +83,18 @@ class Fresh:
         for view in self._views.values():
             if view:
                 view.clear()
+        self.forget_open()
         for heads in self._ready:
             heads.ready = b""
         self._ready.clear()
         self.size = self._count = 0
+
+    def forget_open(self) -> None:
+        """Hold no file open any more."""
+        if self._open_count:
+            for view in self._views.values():
+                view.files.clear()
+            self._open_count = 0
 
     def view(self, fields: Mapping[str, Any]) -> View:
         """The view of a request's fields, for whoever sends them again and again."""
@@ -106,6 +129,16 @@ class Fresh:
         if view is not None:
             response = b"%b%b\r\n%b" % (head, self._common, content)
             self._put(view, path, response, len(response))
+
+    def keep_open(self, path: str, fields: Mapping[str, Any], head: bytes, file: StaticFile) -> None:
+        """Keep the answer to a GET without conditions, with all of a file that need not be waited for."""
+        view = self._views.get(tuple(map(fields.get, FIELDS)))
+        if view is None or file.file is None or self._open_count >= MAX_OPEN or len(path) > MAX_PATH_SIZE:
+            return
+        self._open_count += 1
+        whole = b"%b%b\r\n" % (head, self._common)
+        _, _, size, modified_ns, _ = file.identity
+        view.files[path] = OpenResponse(whole, file.file, file.size, size, modified_ns)
 
     def _put(self, view: dict[str, bytes], path: str, response: bytes, size: int) -> None:
         size += len(path) + ENTRY_SIZE

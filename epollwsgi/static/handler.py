@@ -21,7 +21,7 @@ from epollwsgi.helper import run_here
 from epollwsgi.http import conditional
 from epollwsgi.http.negotiation import accept_weight
 from epollwsgi.http.response import STATUS_LINES
-from epollwsgi.pagecache import read_now
+from epollwsgi.pagecache import PART_SIZE, is_warm, read_now
 from epollwsgi.static.beneath import Opener, OpenFile, open_following
 from epollwsgi.static.cache import MEMORY_FILE_SIZE, StaticFile
 from epollwsgi.static.fresh import Fresh
@@ -87,18 +87,23 @@ class StaticHandler:
         if max_descriptors is None:
             max_descriptors = default_max_descriptors()
         # What was found for a path keeps its file open even when the cache has dropped it: a share of its own.
-        self._found = FoundMemory(max_descriptors // 4)
+        self._found = found = FoundMemory(max_descriptors // 4)
+        self.fresh = fresh = Fresh()
+
+        def on_shortage() -> None:
+            found.forget()
+            fresh.forget_open()
+
         self._shelf = Shelf(
             revalidate=revalidate,
             max_descriptors=max_descriptors - max_descriptors // 4,
             compress=compress,
             clock=clock,
             log=log,
-            on_shortage=self._found.forget,
+            on_shortage=on_shortage,
         )
         self._lookup = Lookup(self._mounts, self._shelf, Options(alone, listing, pretty, spa))
         self._variants = Variants(self._shelf, run)
-        self.fresh = Fresh()
         self._follows = follow_symlinks
         self._now = 0.0
         self._refresh_roots()
@@ -119,6 +124,8 @@ class StaticHandler:
         for mount in self._mounts:
             for gone in mount.refresh(self._now):
                 self._shelf.cache.drop_directory(gone.number)
+            if mount.has_changed:
+                self._found.certain.clear()
 
     def answer(self, method: str, path: str, query: str, fields: Mapping[str, str]) -> Reply | None:
         """The reply to a request, or None where it is the application's.
@@ -142,9 +149,13 @@ class StaticHandler:
         """What a raw path leads to, remembered until the next tick. Raises Busy."""
         if not self._shelf.keeps:
             self._refresh_roots()
+            return self._lookup.find(path)
+        certain = self._found.certain.get(path)
+        if certain is not None and self._lookup.find_certain(certain):
+            self._found[path] = certain
+            return certain
         found = self._lookup.find(path)
-        if self._shelf.keeps:
-            self._found.keep(path, found)
+        self._found.keep(path, found)
         return found
 
     # --- a file -----------------------------------------------------------------------------------------------------
@@ -166,6 +177,9 @@ class StaticHandler:
             if method == "HEAD":
                 return Reply(200, heads.head)
             if chosen.content is None:
+                if keeps and chosen.file is not None and 0 < chosen.size <= PART_SIZE:
+                    if is_warm(chosen.file, 0, chosen.size):
+                        self.fresh.keep_open(path, fields, heads.head, chosen)
                 return Reply(200, heads.head, b"", chosen.file, 0, chosen.size)
             if keeps:
                 self.fresh.keep_file(path, fields, heads, chosen.content, not file.varies)
@@ -212,7 +226,8 @@ class StaticHandler:
     def _answer_conditional(self, method: str, file: StaticFile, heads: Heads, fields: Mapping[str, str]) -> Reply:
         """The reply with a file to a request that has conditions or ranges. RFC 9110 sections 13.2.2, 14.2."""
         status = conditional.evaluate(fields, file.etag, file.last_modified, self._clock())
-        self._lookup.note("The conditions of the request come to {}; the ETag is {}.", status, file.etag)
+        if "HTTP_RANGE" not in fields or status != 200:
+            self._lookup.note("The conditions of the request come to {}; the ETag is {}.", status, file.etag)
         if status == 304:
             return Reply(304, heads.not_modified)
         if status == 412:
@@ -220,9 +235,8 @@ class StaticHandler:
         size = file.size
         ranges = conditional.select_ranges(method, fields, file.etag, file.last_modified, size)
         if "HTTP_RANGE" in fields:
-            self._lookup.note(
-                "Of {} bytes Range asks for {}.", size, "the whole" if ranges is None else ranges or "none"
-            )
+            asked = ", ".join(f"{first}-{last}" for first, last in ranges or ()) or "nothing that is there"
+            self._lookup.note("Of {} bytes Range asks for {}.", size, "the whole" if ranges is None else asked)
         if ranges is None:
             return self._send(Reply(200, heads.head), method, file, 0, size)
         if ranges == conditional.UNSATISFIABLE:

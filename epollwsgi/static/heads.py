@@ -99,25 +99,27 @@ class Heads:
 
     def __init__(self, file: Validators, dressing: Dressing = PLAIN) -> None:
         cache_control = dressing.cache_control if dressing.has_cache_control else file.cache_control
-        lines = [b"Cache-Control: %b\r\n" % cache_control] if cache_control else []
-        lines.append(f"ETag: {file.etag}\r\n".encode("ascii"))
+        lines = f"ETag: {file.etag}\r\n"
         if file.last_modified is not None:
-            lines.append(f"Last-Modified: {format_date(file.last_modified)}\r\n".encode("ascii"))
+            lines += f"Last-Modified: {format_date(file.last_modified)}\r\n"
         varies = file.varies and not dressing.has_coding
-        if vary := merge_vary((dressing.vary, ACCEPT_ENCODING if varies else "")):
-            lines.append(f"Vary: {vary}\r\n".encode("latin-1"))
-        shared = b"".join(lines)
-        coding = f"Content-Encoding: {file.coding}\r\n" if file.coding else ""
+        vary = ACCEPT_ENCODING if varies else ""
+        if dressing.vary:
+            vary = merge_vary((dressing.vary, vary))
+        if vary:
+            lines += f"Vary: {vary}\r\n"
+        shared = lines.encode("latin-1")
+        if cache_control:
+            shared = b"Cache-Control: %b\r\n%b" % (cache_control, shared)
+        coding = b"Content-Encoding: %b\r\n" % file.coding.encode("ascii") if file.coding else b""
+        media_type = dressing.content_type or file.media_type
         # Everything that 200 and 206 share.
-        self.fields = b"".join(
-            (
-                b"Content-Type: %b\r\n" % (dressing.content_type or file.media_type),
-                NOSNIFF,
-                coding.encode("ascii"),
-                shared,
-                b"Accept-Ranges: bytes\r\n",
-                dressing.whole,
-            )
+        self.fields = b"Content-Type: %b\r\n%b%b%bAccept-Ranges: bytes\r\n%b" % (
+            media_type,
+            NOSNIFF,
+            coding,
+            shared,
+            dressing.whole,
         )
         self.head = b"%b%bContent-Length: %d\r\n" % (STATUS_LINES[200], self.fields, file.size)
         self.not_modified = STATUS_LINES[304] + NOSNIFF + shared + dressing.same

@@ -37,6 +37,7 @@ class Found(NamedTuple):
     is_rule: bool = False  # `_redirects` says so, also beside an application
     fallback: Found | None = None  # what a browser that navigates gets in the place of 404
     title: str = ""  # of a listing: its path
+    is_exact: bool = False  # the file has the very name that was asked for
 
 
 REFUSED: Final = Found(400)
@@ -47,14 +48,19 @@ HAS_NO_INDEX: Final = Found(301)
 
 
 class FoundMemory(dict[str, Found]):
-    """What raw paths led to, until the next tick: bounded in number, and in files that it keeps open."""
+    """What raw paths led to, until the next tick: bounded in number, and in files that it keeps open.
 
-    __slots__ = ("_max_open", "_open_count")
+    `certain` holds longer, until a root or its rules change: paths that lead to a small file of their very name, before
+    which nothing else is looked for.
+    """
+
+    __slots__ = ("_max_open", "_open_count", "certain")
 
     def __init__(self, max_open: int) -> None:
         super().__init__()
         self._max_open = max_open
         self._open_count = 0
+        self.certain: dict[str, Found] = {}
 
     def keep(self, path: str, found: Found) -> None:
         """Remember, where there is room."""
@@ -64,9 +70,14 @@ class FoundMemory(dict[str, Found]):
         if not is_open or self._open_count < self._max_open:
             self[path] = found
             self._open_count += is_open
+        if found.is_exact and not is_open and found.file is not None and found.file.is_settled:
+            if len(self.certain) >= MEMO_COUNT:
+                self.certain.clear()
+            self.certain[path] = found
 
     def drop(self, path: str) -> None:
         """Forget one path."""
+        self.certain.pop(path, None)
         found = self.pop(path, None)
         if found is not None and found.file is not None and found.file.file is not None:
             self._open_count -= 1
@@ -163,13 +174,14 @@ class Lookup:
         exact = self._shelf.find(mount.directory, name)
         if isinstance(exact, StaticFile):
             self.note("There is the file {}.", name)
-            return Found(200, exact, Place(mount.directory, name))
+            return Found(200, exact, Place(mount.directory, name), is_exact=not mount.redirects.has_forced)
         if not exact and mount.old:
             for directory in mount.old_directories(name):
                 file = self._shelf.find(directory, name)
                 if isinstance(file, StaticFile):
                     self.note("There is the file {} in a release before this one.", name)
                     return Found(200, file, Place(directory, name))
+        self.note("{} is a directory." if exact else "There is no file {} within the root.", name)
         return exact
 
     def _find_name(self, mount: Mount, name: bytes) -> Found | None:
@@ -233,6 +245,10 @@ class Lookup:
             self.note("There is no such file.")
             return Found(404, is_rule=True)
         return Found(rule.status, found.file, found.place, is_rule=True)
+
+    def find_certain(self, found: Found) -> bool:
+        """Whether what was found before, `is_exact`, is there still. Raises Busy."""
+        return found.place is not None and self._shelf.find(*found.place) is found.file
 
     # --- what is not a file -----------------------------------------------------------------------------------------
 

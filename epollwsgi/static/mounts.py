@@ -58,6 +58,7 @@ class Mount:
         self.redirects = Redirects()
         self.headers = HeaderRules()
         self.old: list[tuple[float, Directory]] = []  # until when, the newest first
+        self.has_changed = True  # root or rules, when they were looked at last
         self._report = report
         self._files = {HEADERS_FILE: RuleFile(), REDIRECTS_FILE: RuleFile()}
         self._dressings: dict[Fields, Dressing] = {}
@@ -73,7 +74,8 @@ class Mount:
         now_s: on a clock that never goes back.
         """
         before = self.root.now
-        if self.root.refresh():
+        self.has_changed = self.root.refresh()
+        if self.has_changed:
             state = "is gone" if self.root.fd < 0 else "is another directory now"
             self._report(f"static root {self.root.directory} {state}")
             if before.fd >= 0:
@@ -109,6 +111,7 @@ class Mount:
             self._read(name, file)
             if file.content == before:
                 continue
+            self.has_changed = True
             if name == HEADERS_FILE:
                 self.headers, faults = parse_headers(file.content)
                 self._dressings.clear()

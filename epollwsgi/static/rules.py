@@ -287,7 +287,8 @@ class Redirects:
         self._patterns: list[tuple[int, Redirect]] = []
         for number, rule in enumerate(self.rules):
             if rule.pattern.is_plain:
-                self._plain.setdefault(rule.pattern.literal, (number, rule))
+                if self._apply(rule, {}, rule.pattern.literal) is not None:
+                    self._plain.setdefault(rule.pattern.literal, (number, rule))
             else:
                 self._patterns.append((number, rule))
 

@@ -18,8 +18,8 @@ from epollwsgi.static.cache import RECENT_NS, DirectoryState, FileCache, Key, St
 from epollwsgi.static.media_types import is_compressible
 from epollwsgi.static.siblings import choose_siblings, look_beside, may_have_siblings, neighbours_of
 
-# Together with the 16 MiB of `static.fresh` the 64 MiB of memory that a worker may give to files.
-CACHE_SIZE: Final = 48 * 1024 * 1024
+# Together with the 24 MiB of `static.fresh` the 64 MiB of memory that a worker may give to files.
+CACHE_SIZE: Final = 40 * 1024 * 1024
 CACHE_COUNT: Final = 65_536
 MAX_DESCRIPTORS: Final = 512
 # What is remembered until the next tick, by names that clients choose.
@@ -142,13 +142,15 @@ class Shelf:
         base = name.rpartition(b"/")[2]
         has_siblings = may_have_siblings(base)
         # The state of the directory first: what comes between the two is looked at once more.
-        state = self._directory_state(directory, name) if has_siblings else None
+        parent = (directory.number, name.rpartition(b"/")[0] or b".") if has_siblings else None
+        state = self._directory_state(directory, parent) if parent is not None else None
         beside, is_sure = look_beside(directory.fd, name) if has_siblings else ([], True)
         siblings, faults = choose_siblings(name, status, beside)
         can_compress = self._compress and has_siblings and status.st_size <= MAX_COMPRESSED_SIZE
         can_compress = can_compress and is_compressible(base, status.st_size)
         file = load_file(base, fd, status, self.clock, varies=bool(siblings) or can_compress)
         file.siblings = siblings
+        file.parent = parent
         file.neighbours = neighbours_of(beside)
         file.can_compress = can_compress
         file.directory_state = state if is_sure else None
@@ -182,9 +184,10 @@ class Shelf:
 
         Where no name has come to the directory or gone from it, only what was there has to be looked at.
         """
-        if not may_have_siblings(name):
+        parent = file.parent
+        if parent is None:
             return True
-        state = self._directory_state(directory, name)
+        state = self._states[parent] if parent in self._states else self._directory_state(directory, parent)
         if state is not None and state == file.directory_state and not file.neighbours:
             return True
         beside, is_sure = look_beside(directory.fd, name)
@@ -193,13 +196,11 @@ class Shelf:
         file.directory_state = state if is_sure else None
         return True
 
-    def _directory_state(self, directory: Directory, name: bytes) -> DirectoryState:
-        """What shows that names have come or gone beside a file; None while that may happen without showing."""
-        parent = name.rpartition(b"/")[0] or b"."
-        key = (directory.number, parent)
+    def _directory_state(self, directory: Directory, key: Key) -> DirectoryState:
+        """What shows that names have come or gone in a directory; None while that may happen without showing."""
         if key in self._states:
             return self._states[key]
-        status = os.stat(parent, dir_fd=directory.fd)
+        status = os.stat(key[1], dir_fd=directory.fd)
         changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
         is_settled = changed_ns <= int(self.clock() * 1_000_000_000) - RECENT_NS
         state = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns) if is_settled else None

@@ -11,7 +11,7 @@ import stat
 import zlib
 from typing import Final
 
-from epollwsgi.codings import CODINGS, SUFFIXES, coding_of
+from epollwsgi.codings import CODINGS, coding_of
 from epollwsgi.static.cache import Identity, Sibling, identity_of
 
 # A gzip member's header and trailer at their least, RFC 1952 section 2.3: ID1 ID2 CM, then CRC32 and ISIZE at the end.
@@ -25,6 +25,7 @@ NO_FILE: Final = "is no regular file"
 CUT: Final = "is no gzip file, or ends too early"
 OTHER: Final = "its CRC-32 or length is not that of its source"
 
+SUFFIX_OF: Final = {coding.token: coding.suffix for coding in CODINGS}
 Neighbours = tuple[tuple[str, Identity], ...]
 
 
@@ -40,13 +41,17 @@ def look_beside(directory_fd: int, name: bytes) -> tuple[list[tuple[str, os.stat
     """
     found: list[tuple[str, os.stat_result]] = []
     is_sure = True
-    for coding in CODINGS:
+    for token, suffix in SUFFIX_OF.items():
+        beside = name + suffix
+        # Mostly there is none, and an exception would cost more than the question.
+        if not os.access(beside, os.F_OK, dir_fd=directory_fd, follow_symlinks=False):
+            continue
         try:
-            status = os.stat(name + coding.suffix, dir_fd=directory_fd, follow_symlinks=False)
+            status = os.stat(beside, dir_fd=directory_fd, follow_symlinks=False)
             if stat.S_ISLNK(status.st_mode):
                 is_sure = False
-                status = os.stat(name + coding.suffix, dir_fd=directory_fd)
-            found.append((coding.token, status))
+                status = os.stat(beside, dir_fd=directory_fd)
+            found.append((token, status))
         except OSError:
             continue
     return found, is_sure
@@ -64,18 +69,13 @@ def choose_siblings(
     siblings: list[Sibling] = []
     faults: list[str] = []
     for token, status in found:
-        sibling_name = name + suffix_of(token)
+        sibling_name = name + SUFFIX_OF[token]
         fault = status_fault(source, status)
         if fault:
             faults.append(f"{os.fsdecode(sibling_name)} is not used: {fault}")
         else:
             siblings.append(Sibling(token, sibling_name, identity_of(status), status.st_size))
     return tuple(siblings), faults
-
-
-def suffix_of(token: str) -> bytes:
-    """The end of the name of a file in this coding."""
-    return next(suffix for suffix, coding in SUFFIXES.items() if coding.token == token)
 
 
 def status_fault(source: os.stat_result, sibling: os.stat_result) -> str:

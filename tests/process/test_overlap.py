@@ -99,6 +99,7 @@ def test_end_of_the_server_after_an_upgrade(start_fleet: FleetFactory, number: i
         if number != signal.SIGINT:
             fleet.release("held")
             assert client.read_response().body == b"released"
+            client.sock.close()
         wait_until(lambda: not any(map(is_alive, workers)), WAIT_S, "the workers to end")
     expected = -signal.SIGKILL if number == signal.SIGKILL else 0
     assert fleet.server.process.wait(WAIT_S) == expected
@@ -122,16 +123,19 @@ def test_kept_worker_that_dies_after_an_upgrade(start_fleet: FleetFactory) -> No
 def test_slow_transfers_go_on(start_fleet: FleetFactory, number: int) -> None:
     """Half an upload, half a download, and half a head: all are finished by the worker that has begun with them."""
     fleet = start_fleet("--graceful-timeout", ENDLESS_S, workers=1)
-    with fleet.client() as upload, Client(fleet.address, WAIT_S, receive_buffer_size=4096) as download:
+    [old] = fleet.workers()
+    with ExitStack() as stack:
+        upload, half = (stack.enter_context(fleet.client()) for _ in range(2))
+        download = stack.enter_context(Client(fleet.address, WAIT_S, receive_buffer_size=4096))
+        for client in (upload, half, download):
+            client.request(get("/version"))  # accepted, and by the old worker
         upload.send(b"POST /echo?up HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n" + b"x" * 50_000)
         download.send(get("/huge/16?down"))
         download.receive(100)
-        with fleet.client() as half:
-            half.send(b"GET /version HTTP/1.1\r\nHost")
-            [old] = fleet.workers()
-            turn(fleet, "2", number)
-            half.send(b": h\r\n\r\n")
-            assert half.read_response()["X-Worker"] == str(old)
+        half.send(b"GET /version HTTP/1.1\r\nHost")
+        turn(fleet, "2", number)
+        half.send(b": h\r\n\r\n")
+        assert half.read_response()["X-Worker"] == str(old)
         upload.send(b"x" * 50_000)
         response = upload.read_response()
         assert (response.body, response["X-Worker"]) == (b"x" * 100_000, str(old))

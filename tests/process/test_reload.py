@@ -15,6 +15,8 @@ from tests.process.procfs import children_of, descriptor_paths, is_alive
 from tests.support import Client, connect, wait_until
 
 STORM_PAUSE_S = 0.008
+# What ends an import that hangs, after the 5 s that it is given.
+ENDERS = (signal.SIGUSR2, signal.SIGHUP)[: soak_rounds(1, 2)]
 
 
 def get(path: str) -> bytes:
@@ -108,7 +110,7 @@ def test_broken_code_leaves_the_old_serving(start_fleet: FleetFactory) -> None:
     assert fleet.stop() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2])
+@pytest.mark.parametrize("number", ENDERS)
 def test_import_that_hangs_is_overtaken(start_fleet: FleetFactory, number: int) -> None:
     """The old generation serves meanwhile; the next HUP, or USR2, ends what hangs."""
     fleet = start_fleet(workers=2)
@@ -288,6 +290,18 @@ def test_unix_socket_under_load(start_fleet: FleetFactory) -> None:
         load.wait_for_more(50)
         os.kill(min(fleet.workers()), signal.SIGTERM)
         load.wait_for_more(50)
+    assert fleet.stop() == 0
+
+
+def test_lone_client(start_fleet: FleetFactory) -> None:
+    """The kernel tells one worker of a connection. If that one is just leaving, no next connection makes up for it."""
+    fleet = start_fleet(workers=2)
+    for number in range(soak_rounds(8, 100)):
+        version = f"round {number}"
+        fleet.write(version)
+        fleet.send(signal.SIGHUP)
+        fleet.wait(lambda version=version: fleet.version() == version, "new code")  # type: ignore[misc]
+        fleet.wait_for_workers(2, version)
     assert fleet.stop() == 0
 
 

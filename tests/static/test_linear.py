@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from epollwsgi.http import conditional, dates
-from epollwsgi.static import media_types, paths
+from epollwsgi.http import conditional, dates, negotiation
+from epollwsgi.static import listing, media_types, paths, rules
 
 N = 4000
 FACTOR = 8
@@ -45,6 +45,22 @@ def no_range(text: str) -> object:
     return conditional.RANGE_SPEC.fullmatch(text)
 
 
+def accept(text: str) -> object:
+    return negotiation.accept_weight(text, "text/html")
+
+
+REDIRECTS, _ = rules.parse_redirects(b"/*/b/:c /x\n/:a.json /y\n/:y/:m/*/end /z\n/f*.php /p\n")
+HEADERS, _ = rules.parse_headers(b"/*/b/:c\n  X: :splat\n/:a/:b\n  Y: :a\n")
+
+
+def redirect(text: str) -> object:
+    return REDIRECTS.find(text.encode("latin-1")), HEADERS.select(text.encode("latin-1"))
+
+
+def read_rules(text: str) -> object:
+    return rules.parse_redirects(text.encode("latin-1")), rules.parse_headers(text.encode("latin-1"))
+
+
 ROWS: list[tuple[str, Callable[[str], object], Callable[[int], str]]] = [
     ("member: commas", tags, lambda n: "," * n + "x"),
     ("member: white space", tags, lambda n: " \t" * (n // 2) + "x"),
@@ -74,6 +90,22 @@ ROWS: list[tuple[str, Callable[[str], object], Callable[[int], str]]] = [
     ("path: dots", paths.split_path, lambda n: "/." * (n // 2)),
     ("path: down and up", paths.split_path, lambda n: "/a" * (n // 5) + "/.." * (n // 5)),
     ("path: up and down", paths.split_path, lambda n: "/a/.." * (n // 5)),
+    ("coding: commas", negotiation.parse_accept_encoding, lambda n: "," * n),
+    ("coding: members", negotiation.parse_accept_encoding, lambda n: "gzip;q=0.5," * (n // 11)),
+    ("coding: spaces", negotiation.parse_accept_encoding, lambda n: "gzip" + " " * n + ";q=1"),
+    ("coding: weight", negotiation.parse_accept_encoding, lambda n: "gzip;q=" + "0" * n),
+    ("coding: semicolons", negotiation.parse_accept_encoding, lambda n: "gzip" + ";" * n),
+    ("accept: members", accept, lambda n: "text/html;q=0.5," * (n // 16)),
+    ("accept: parameters", accept, lambda n: "text/html" + ";q=0" * (n // 4)),
+    ("order: parameters", listing.parse_order, lambda n: "by=name&" * (n // 8)),
+    ("redirect: slashes", redirect, lambda n: "/" * n),
+    ("redirect: almost", redirect, lambda n: "/b" * (n // 2) + "/"),
+    ("redirect: one segment", redirect, lambda n: "/" + "a.json" * (n // 6) + "x"),
+    ("redirect: dots", redirect, lambda n: "/f" + ".php" * (n // 4) + "x"),
+    ("rules: spaces", read_rules, lambda n: "/a" + " " * n + "x"),
+    ("rules: stars", read_rules, lambda n: "/" + "*" * n),
+    ("rules: names", read_rules, lambda n: "/:a" * (n // 3)),
+    ("rules: lines", read_rules, lambda n: "/a /b\n" * (n // 6)),
     ("hash: digits", control, lambda n: "." + "1" * n),
     ("hash: letters", control, lambda n: "." + "a" * n + "x"),
     ("hash: almost", control, lambda n: ".a" + "1" * n + "x"),
