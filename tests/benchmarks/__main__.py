@@ -8,12 +8,15 @@ failed or a bound does not hold; another server that fails is said below the tab
 from __future__ import annotations
 
 import argparse
+import gzip
 import os
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
 from pathlib import Path
+from random import Random
 from shutil import which
 
 from tests.benchmarks.load import Sample, measure
@@ -21,7 +24,16 @@ from tests.benchmarks.machine import describe
 from tests.benchmarks.process import CLIENT_CORE, CORES, MeasurementFailed, raise_descriptor_limit, running
 from tests.benchmarks.report import OURS, cost_table, latency_table, misses_a_bound
 from tests.benchmarks.servers import SERVERS, Server
-from tests.benchmarks.workloads import LATENCIES, NAMES, SITE, WORKLOADS, Workload
+from tests.benchmarks.workloads import (
+    LATENCIES,
+    MANY_COUNT,
+    MANY_SIZE,
+    NAMES,
+    SITE,
+    SITE_DATE,
+    WORKLOADS,
+    Workload,
+)
 
 Results = dict[tuple[Workload, str], list[Sample]]
 
@@ -51,25 +63,40 @@ def installed(names: Sequence[str]) -> dict[str, str]:
 
 
 def build_site(directory: Path) -> None:
-    """The files of the static workloads, readable by nginx's worker, which drops root."""
+    """The files of the static workloads."""
     directory.mkdir()
+    (directory / "many").mkdir()
     for name, size in SITE.items():
-        (directory / name).write_bytes(b"<!doctype html>\n".ljust(size, b"."))
-    directory.chmod(0o755)
+        if name == "coded.html":
+            content = Random(size).randbytes(size // 2).hex().encode("ascii")
+            write(directory / f"{name}.gz", gzip.compress(content, 9, mtime=0))
+            write(directory / name, content)
+        else:
+            write(directory / name, b"<!doctype html>\n".ljust(min(size, 1 << 20), b"."), size)
+    for number in range(1, MANY_COUNT + 1):
+        write(directory / "many" / f"{number}.html", b"%d" % number, MANY_SIZE)
 
 
-def measure_once(server: Server, workload: Workload, seconds: int) -> Sample:
+def write(path: Path, content: bytes, size: int = 0) -> None:
+    """A file of the site, all of one date. size: with zeros behind the content."""
+    path.write_bytes(content)
+    if size:
+        os.truncate(path, size)
+    moment = parsedate_to_datetime(SITE_DATE).timestamp()
+    os.utime(path, (moment, moment))
+
+
+def measure_once(server: Server, workload: Workload, site: Path, seconds: int) -> Sample:
     """Start the server in a directory of its own, measure, stop it. Raises MeasurementFailed."""
     with tempfile.TemporaryDirectory(prefix="epollwsgi-benchmark-") as name:
         scratch = Path(name)
-        scratch.chmod(0o755)
-        build_site(scratch / "site")
-        with running(server, workload.application, scratch / "site", scratch) as process:
+        scratch.chmod(0o755)  # nginx's worker drops root
+        with running(server, workload.application, site, scratch) as process:
             return measure(process, workload, seconds)
 
 
 def measure_all(
-    workloads: Sequence[Workload], servers: Sequence[Server], rounds: int, seconds: int
+    workloads: Sequence[Workload], servers: Sequence[Server], site: Path, rounds: int, seconds: int
 ) -> tuple[Results, list[str]]:
     """Samples and failures of every pair that fits together."""
     results: Results = defaultdict(list)
@@ -80,7 +107,7 @@ def measure_all(
             for server in able if number % 2 == 0 else reversed(able):
                 label = f"{number + 1}/{rounds} {workload.name}, {workload.title}: {server.name}"
                 try:
-                    sample = measure_once(server, workload, seconds)
+                    sample = measure_once(server, workload, site, seconds)
                 except MeasurementFailed as error:
                     failures.append(f"{label}: {error}")
                     print(f"FAILED {failures[-1]}", file=sys.stderr, flush=True)
@@ -103,7 +130,12 @@ def main() -> int:
     servers = [server for server in SERVERS if server.name in versions]
     costs = [workload for workload in WORKLOADS if workload.name in options.only]
     latencies = [workload for workload in LATENCIES if workload.name in options.only]
-    results, failures = measure_all([*costs, *latencies], servers, options.rounds, options.seconds)
+    with tempfile.TemporaryDirectory(prefix="epollwsgi-benchmark-site-") as name:
+        os.chmod(name, 0o755)
+        build_site(Path(name) / "site")
+        results, failures = measure_all(
+            [*costs, *latencies], servers, Path(name) / "site", options.rounds, options.seconds
+        )
     print(describe(versions))
     print(f"Median of {options.rounds} x {options.seconds} s by `python -m tests.benchmarks`;")
     print("server on one core, wrk on another, 64 connections where nothing else is said.\n")

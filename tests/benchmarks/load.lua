@@ -3,6 +3,7 @@
 --   fields   "browser" adds twelve fields    unique  1 adds a cookie and an id of the request's own
 --   query    1 gives each request a new one  body    size of the content of a POST
 --   close    1 asks for one connection per request
+--   field    one more field line         files   so many paths in turn, /many/NUMBER.html
 --   seed     makes the queries, cookies and ids of one run unlike those of the next
 -- Requests are built before the run; while it runs each costs wrk one table lookup.
 
@@ -31,10 +32,16 @@ local at = 0
 local function build(options, number)
   local size = tonumber(options.body or "0")
   local target = options.path
+  if options.files then
+    target = string.format("/many/%d.html", number)
+  end
   if options.query then
     target = string.format("%s?seed=%s&item=%d", target, options.seed, number)
   end
   local lines = { string.format("%s %s HTTP/1.1", size > 0 and "POST" or "GET", target), "Host: " .. options.host }
+  if options.field then
+    lines[#lines + 1] = options.field
+  end
   if options.fields == "browser" then
     for _, line in ipairs(BROWSER) do
       lines[#lines + 1] = line
@@ -62,7 +69,10 @@ function init(arguments)
       options[key] = value
     end
   end
-  count = (options.query or options.unique) and VARIANTS or 1
+  count = tonumber(options.files or "0")
+  if count == 0 then
+    count = (options.query or options.unique) and VARIANTS or 1
+  end
   for number = 1, count do
     requests[number] = build(options, number)
   end

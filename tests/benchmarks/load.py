@@ -67,9 +67,9 @@ def run_wrk(running: Running, workload: Workload, duration_s: int) -> dict[str, 
 
 def measure(running: Running, workload: Workload, duration_s: int) -> Sample:
     """Warm up, then one run. Raises MeasurementFailed."""
-    with Watcher(running.port, workload.path, workload.content_size):
+    with Watcher(running.port, *workload.watched):
         run_wrk(running, workload, WARM_UP_S)
-    with Watcher(running.port, workload.path, workload.content_size) as watcher:
+    with Watcher(running.port, *workload.watched) as watcher:
         before_s, began_at = running.cpu_time_s(), time.monotonic()
         result = run_wrk(running, workload, duration_s)
         used_s, took_s = running.cpu_time_s() - before_s, time.monotonic() - began_at

@@ -27,7 +27,8 @@ http {{
   access_log off;
   sendfile on;
   tcp_nopush on;
-  open_file_cache max=1000 inactive=60s;
+  gzip_static on;
+  open_file_cache max=20000 inactive=60s;
   open_file_cache_valid 60s;
   keepalive_timeout 75s;
   keepalive_requests 1000000000;
