@@ -5,6 +5,7 @@ Arguments go to pytest; with arguments only pytest is told about them, the other
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ruff format", ("ruff", "format", "--check")),
     ("mypy", ("mypy",)),
     ("layers", ("pytest", "-q", "tests/test_layers.py")),
-    ("pytest", ("pytest", "-n", "auto", "--dist", "loadfile")),
+    ("pytest", ("pytest", "-n", str(max(3, os.cpu_count() or 1)), "--dist", "loadfile")),  # most of it is waiting
 )
 LIMIT_S = 1800
 

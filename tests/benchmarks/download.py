@@ -51,8 +51,7 @@ def main() -> int:
         site = Path(name) / "site"
         site.mkdir()
         with open(site / "large.bin", "wb") as file:
-            for _ in range(SIZE // BUFFER_SIZE + 1):
-                file.write(b"x" * BUFFER_SIZE)
+            file.writelines(b"x" * BUFFER_SIZE for _ in range(SIZE // BUFFER_SIZE + 1))
             file.truncate(SIZE)
         for number in range(options.rounds):
             for server in servers if number % 2 == 0 else reversed(servers):
