@@ -148,6 +148,11 @@ class Dispatch(Output):
 
     def _send_reply(self, request: RequestLine, fields: Environ, reply: Reply, keep: bool) -> None:
         """A file, or what there is to say of it."""
+        if reply.whole and keep and request.protocol == "HTTP/1.1":
+            self.respond(reply.whole, True)
+            if self.is_logged:
+                self.log_access(request, fields, reply.status, len(reply.body))
+            return
         if reply.later is not None:
             self._send_later(request, fields, reply.later, keep)
             return

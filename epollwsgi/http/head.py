@@ -132,7 +132,7 @@ class HeadParser:
         if len(bare) <= REMEMBERED_LINE_SIZE and request.authority is None and request.path != "*":
             if len(self.request_lines) >= REMEMBERED_LINES:
                 self.request_lines.clear()
-            self.request_lines[bare] = replace(request, target=request.path, query="")
+            self.request_lines[bare] = replace(request, target=request.path, query="") if mark else request
         return request
 
     def parse_fields(self, block: bytes, environ: Environ) -> int:

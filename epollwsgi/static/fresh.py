@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from epollwsgi.http.conditional import FIELDS as CONDITIONAL
 from epollwsgi.static.beneath import OpenFile
 from epollwsgi.static.cache import StaticFile
 from epollwsgi.static.heads import Heads
@@ -22,9 +23,10 @@ MAX_VIEWS_A_SECOND: Final = 4096
 MAX_OPEN: Final = 64  # large files that stay open until the next second
 ENTRY_SIZE: Final = 100  # of an entry itself, about
 
-# All that the answer with a file depends on, beside method and path.
+# All that the answer with a file depends on, beside method and path: without conditions only on the first.
+ACCEPTED: Final = "HTTP_ACCEPT_ENCODING"
 FIELDS: Final = (
-    "HTTP_ACCEPT_ENCODING",
+    ACCEPTED,
     "HTTP_IF_NONE_MATCH",
     "HTTP_IF_MODIFIED_SINCE",
     "HTTP_RANGE",
@@ -32,7 +34,7 @@ FIELDS: Final = (
     "HTTP_IF_MATCH",
     "HTTP_IF_UNMODIFIED_SINCE",
 )
-Key = tuple[Any, ...]
+Key = tuple[Any, ...] | str | None
 
 
 class OpenResponse(NamedTuple):
@@ -98,7 +100,8 @@ class Fresh:
 
     def view(self, fields: Mapping[str, Any]) -> View:
         """The view of a request's fields, for whoever sends them again and again."""
-        key = tuple(map(fields.get, FIELDS))
+        is_plain = fields.keys().isdisjoint(CONDITIONAL)
+        key = fields.get(ACCEPTED) if is_plain else tuple(map(fields.get, FIELDS))
         view = self._views.get(key)
         if view is None:
             view = View()
@@ -119,7 +122,7 @@ class Fresh:
             self.size += size
         if is_plain:
             self._put(self.plain, path, heads.ready, 0)
-        view = self._views.get(tuple(map(fields.get, FIELDS)))
+        view = self._views.get(fields.get(ACCEPTED))
         if view is not None:
             self._put(view, path, heads.ready, 0)
 
@@ -132,7 +135,7 @@ class Fresh:
 
     def keep_open(self, path: str, fields: Mapping[str, Any], head: bytes, file: StaticFile) -> None:
         """Keep the answer to a GET without conditions, with all of a file that need not be waited for."""
-        view = self._views.get(tuple(map(fields.get, FIELDS)))
+        view = self._views.get(fields.get(ACCEPTED))
         if view is None or file.file is None or self._open_count >= MAX_OPEN or len(path) > MAX_PATH_SIZE:
             return
         self._open_count += 1

@@ -183,6 +183,7 @@ class StaticHandler:
                 return Reply(200, heads.head, b"", chosen.file, 0, chosen.size)
             if keeps:
                 self.fresh.keep_file(path, fields, heads, chosen.content, not file.varies)
+                return Reply(200, heads.head, chosen.content, whole=heads.ready)
             return Reply(200, heads.head, chosen.content)
         reply = self._answer_conditional(method, chosen, heads, fields)
         if keeps and reply.file is None and reply.status in (206, 304):

@@ -135,7 +135,8 @@ class Lookup:
                 found = found or self._add_slash(target)
             else:
                 found = self._find_rule(mount, inner) or self._find_other(mount, target, segments, inner)
-        return found._replace(dressing=mount.dressing_of(inner))
+        dressing = mount.dressing_of(inner)
+        return found if dressing is PLAIN else found._replace(dressing=dressing)
 
     def _select_mount(self, segments: tuple[bytes, ...]) -> Mount | None:
         """The mount with the longest prefix."""

@@ -52,6 +52,8 @@ class Reply:
     count: int = 0
     parts: tuple[Part, ...] = ()
     later: Callable[[], Reply] | None = None
+    whole: bytes = b""
+    """the response on a connection that is kept, where it is built already"""
 
 
 def build_range_head(heads: Heads, first: int, last: int, size: int) -> bytes:
