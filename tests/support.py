@@ -287,7 +287,8 @@ class ServerFactory:
 
         bind: one address or several; "unix" alone means a unix socket in the server's own directory.
         cwd: an empty directory unless given, so that the checkout's own pyproject.toml is not read.
-        limits: of setrlimit(2), as in "NOFILE=64".  module: what is run; `tests.alone` is a worker only.  wait: False returns before the server is up.
+        limits: of setrlimit(2), as in "NOFILE=64".  module: what is run; `tests.alone` is a worker only.
+        wait: False returns before the server is up.
         """
         directory = self.directory / f"server{len(self.servers)}"
         directory.mkdir()

@@ -276,7 +276,9 @@ def test_environment_and_umask_reach_the_application(start_server: ServerFactory
 
 
 def test_gunicorn_settings_file_with_a_function_starts(start_server: ServerFactory, site: Path) -> None:
-    (site / "gunicorn.conf.py").write_text("bind = 'unix:never'\nkeepalive = 3\ndef ssl_context(config, make):\n    1 / 0\n")
+    (site / "gunicorn.conf.py").write_text(
+        "bind = 'unix:never'\nkeepalive = 3\ndef ssl_context(config, make):\n    1 / 0\n"
+    )
     server = start_server("hello:app", cwd=site)
     assert get(server) == (200, b"hello")
     text = server.stderr_text()

@@ -288,7 +288,8 @@ def test_settings_file_in_python(here: Path) -> None:
     (here / "gunicorn.conf.py").write_text(
         "import multiprocessing\nfrom pathlib import Path\n\nroot = Path('/x')\nbind = '127.0.0.1:' + str(9000)\n"
         "workers = 2 * 2\nworker_class = 'gthread'\nthreads = 4\nerrorlog = None\naccesslog = '-'\nspew = False\n"
-        "secure_scheme_headers = {'X-P': 'https'}\nraw_env = ['A=1']\ndef when_ready(server):\n    pass\ndef ssl_context(config, make):\n    pass\n"
+        "secure_scheme_headers = {'X-P': 'https'}\nraw_env = ['A=1']\ndef when_ready(server):\n    pass\n"
+        "def ssl_context(config, make):\n    pass\n"
     )
     loaded = load({}, {})
     assert loaded.settings.bind == (v.TCPBind("127.0.0.1", 9000),)

@@ -344,5 +344,5 @@ class Load:
 
 
 def soak_rounds(usual: int, soak: int) -> int:
-    """How often a test repeats itself: `soak` times where EPOLLWSGI_TEST_SOAK is set, else few."""
+    """How often a test repeats itself: `soak` times where EPOLLWSGI_TEST_SOAK is set (give pytest --timeout 600)."""
     return soak if os.environ.get("EPOLLWSGI_TEST_SOAK", "") not in ("", "0") else usual
