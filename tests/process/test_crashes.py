@@ -88,7 +88,7 @@ def test_killed_worker_under_load(start_fleet: FleetFactory) -> None:
 def test_handler_that_ends_its_process(start_fleet: FleetFactory, route: str) -> None:
     """No exit status of a worker means anything to the master; each is replaced at once, however often."""
     fleet = start_fleet(workers=1)
-    for _ in range(3):
+    for _ in range(2):
         [victim] = fleet.wait_for_workers(1)
         with fleet.client() as client:
             client.send(get(route))

@@ -269,14 +269,14 @@ def test_reloads_under_load(start_fleet: FleetFactory) -> None:
     fleet = start_fleet(workers=2)
     ways = list(BROKEN)
     with Load(fleet.address, kept=8, fresh=8) as load:
-        for number in range(soak_rounds(6, 20)):
+        for number in range(soak_rounds(4, 20)):
             load.wait_for_more(30)
             if number % 2:
                 fleet.fail_reload(ways[number // 2 % len(ways)])
             else:
                 fleet.reload(f"round {number}")
         load.wait_for_more(30)
-    assert len(load.report.versions) >= soak_rounds(3, 10)
+    assert len(load.report.versions) >= soak_rounds(2, 10)
     assert fleet.stop() == 0
 
 
@@ -296,7 +296,7 @@ def test_unix_socket_under_load(start_fleet: FleetFactory) -> None:
 def test_lone_client(start_fleet: FleetFactory) -> None:
     """The kernel tells one worker of a connection. If that one is just leaving, no next connection makes up for it."""
     fleet = start_fleet(workers=2)
-    for number in range(soak_rounds(8, 100)):
+    for number in range(soak_rounds(5, 100)):
         version = f"round {number}"
         fleet.write(version)
         fleet.send(signal.SIGHUP)

@@ -62,7 +62,7 @@ def test_fifty_slow_requests_are_finished(start_fleet: FleetFactory) -> None:
 
 def test_stop_under_connections_for_each_request(start_fleet: FleetFactory) -> None:
     """24 clients that open a connection for each request: whoever was accepted by the system is answered."""
-    for _ in range(soak_rounds(3, 20)):
+    for _ in range(soak_rounds(2, 20)):
         fleet = start_fleet(workers=2)
         with Load(fleet.address, fresh=24, pause_s=0.002) as load:
             load.wait_for_more(200)
@@ -187,13 +187,12 @@ def test_stuck_worker_does_not_hold_up_the_stop(start_fleet: FleetFactory) -> No
     assert "graceful_timeout" in fleet.log()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-def test_stuck_worker_does_not_hold_up_a_quick_stop(start_fleet: FleetFactory, number: signal.Signals) -> None:
+def test_stuck_worker_does_not_hold_up_a_quick_stop(start_fleet: FleetFactory) -> None:
     fleet = start_fleet("--graceful-timeout", ENDLESS_S, workers=2)
     with fleet.client() as client:
         client.send(get("/stuck?held"))
         fleet.wait_held("held")
-        assert fleet.stop(number) == 0
+        assert fleet.stop(signal.SIGINT) == 0
 
 
 def test_threads_of_the_application_do_not_hold_up_the_end(start_fleet: FleetFactory) -> None:

@@ -167,7 +167,6 @@ def test_server_that_cannot_be_imported(start_fleet: FleetFactory, tmp_path: Pat
 
 BAD_BINDS = {
     "no directory": ("unix:missing/a.sock", "missing/a.sock"),
-    "no address of ours": ("192.0.2.1:80", "192.0.2.1:80"),
     "in use": ("127.0.0.1:{port}", "Address already in use"),
 }
 
