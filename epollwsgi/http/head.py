@@ -30,7 +30,7 @@ from epollwsgi.http import grammar
 from epollwsgi.http.fields import (
     DROPPED,
     REMEMBERED_LINE_SIZE,
-    REMEMBERED_LINES,
+    REMEMBERED_REQUEST_LINES,
     Environ,
     FieldLines,
     Limits,
@@ -130,7 +130,7 @@ class HeadParser:
             bare = line
         request = parse_request_line(line, self._script_name)
         if len(bare) <= REMEMBERED_LINE_SIZE and request.authority is None and request.path != "*":
-            if len(self.request_lines) >= REMEMBERED_LINES:
+            if len(self.request_lines) >= REMEMBERED_REQUEST_LINES:
                 self.request_lines.clear()
             self.request_lines[bare] = replace(request, target=request.path, query="") if mark else request
         return request
