@@ -54,7 +54,8 @@ class Watched:
             )
 
     def lines(self) -> list[str]:
-        return (self.output / "stdout").read_text().splitlines()
+        """Those that are whole: one may just be being written."""
+        return (self.output / "stdout").read_text().split("\n")[:-1]
 
     def log(self) -> str:
         return (self.output / "stderr").read_text()
