@@ -163,9 +163,6 @@ def split_items(value: object, many: str) -> Iterable[object]:
     return [part for item in value for part in (split_items(item, many) if isinstance(item, str) else [item])]
 
 
-OTHER_CLASSES = ("gevent", "eventlet", "tornado", "asgi", "uvicorn", "gthread", "sync")
-
-
 def known_worker_class(value: object) -> object:
     """A class of gunicorn's by the word for it. Raises ValueError with the reason for one that cannot be had here."""
     if not isinstance(value, str):

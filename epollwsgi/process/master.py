@@ -33,8 +33,6 @@ from epollwsgi.scoreboard import Slot
 TICK_S = 1.0
 QUICK_STOP_S = 2.0
 KILL_AFTER_S = 2.0  # a worker that was aborted, or has not ended within graceful_timeout of its own
-# A reload that is still booting after so long gives way to the next one.
-SUPERSEDE_S = 5.0
 LATE_S = 1.0
 NO_CODE = -1
 

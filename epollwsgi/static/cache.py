@@ -135,11 +135,6 @@ class StaticFile:
         """The head of a plain 200."""
         return self.heads.head
 
-    @property
-    def not_modified_head(self) -> bytes:
-        """The head of a plain 304."""
-        return self.heads.not_modified
-
 
 class Sibling:
     """Another coding of a file: one that lies beside it, or one that was made here. Loaded when it is first chosen."""

@@ -111,7 +111,7 @@ def test_a_time_that_was_in_the_future_becomes_recent_too(tmp_path: Path) -> Non
 def test_the_flattened_times_of_containers_are_not_told(tmp_path: Path, modified: float) -> None:
     file = load(write(tmp_path / "a", b"x", modified))
     assert file.last_modified is None
-    assert b"Last-Modified" not in file.head + file.not_modified_head
+    assert b"Last-Modified" not in file.head + file.heads.not_modified
 
 
 def test_a_time_in_the_future_is_clamped(tmp_path: Path) -> None:
@@ -124,8 +124,8 @@ def test_a_time_in_the_future_is_clamped(tmp_path: Path) -> None:
 
 def test_a_304_has_the_validators_and_nothing_about_content(tmp_path: Path) -> None:
     file = load(write(tmp_path / "app-3f2a1b9c.css", b"x"))
-    assert file.not_modified_head.startswith(b"HTTP/1.1 304 Not Modified\r\n")
-    found = lines(file.not_modified_head)
+    assert file.heads.not_modified.startswith(b"HTTP/1.1 304 Not Modified\r\n")
+    found = lines(file.heads.not_modified)
     assert {name: found[name] for name in ("ETag", "Last-Modified", "Cache-Control")} == {
         "ETag": file.etag,
         "Last-Modified": format_date(MODIFIED),
