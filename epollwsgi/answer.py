@@ -29,6 +29,8 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 HEADS = r.ResponseHeads()
 
+# What an access log says of a request whose client left before it had begun to be answered; nginx's number.
+CLIENT_LEFT = 499
 # Content up to this size is sent with its head in one piece: cheaper than a second system call.
 ONE_PIECE_SIZE = 65536
 
@@ -124,6 +126,7 @@ class Answer:
 
     def _finish(self) -> None:
         """Nothing more is sent: the sink goes on, or back to the loop."""
+        self._log_at_end()
         self.is_done = True
         self.sink.finish(self.keep)
 
@@ -194,8 +197,8 @@ class Answer:
                 self.framing = LENGTH
                 self.is_done = True
                 sink = self.sink
-                if sink.is_logged:
-                    sink.log_access(self.request, self.environ, head.status, size)
+                if sink.log is not None:
+                    sink.log(sink, self.request, self.environ, head.status, size, head)
                 sink.respond(b"".join((head.simple, sink.loop.common, b"\r\n", content)), True)
                 return
         head = self._check(content)
@@ -214,14 +217,18 @@ class Answer:
         """The whole of a response, its length right."""
         self.is_done = True
         self._size = len(content)
-        self._log()
+        sink = self.sink
         if len(content) <= ONE_PIECE_SIZE:
-            self.sink.respond(head + content, self.keep)
+            if sink.log is not None and self.head is not None:
+                size = 0 if sink.gone else self._size
+                sink.log(sink, self.request, self.environ, self.head.status, size, self.head)
+            sink.respond(head + content, self.keep)
         else:
             self._flush()
-            self.sink.send(head)
-            self.sink.send(content)
-            self.sink.finish(self.keep)
+            sink.send(head)
+            sink.send(content)
+            self._log_at_end()
+            sink.finish(self.keep)
 
     def _send_first(self, content: bytes) -> None:
         """The head, and the first part of content whose end is not known yet."""
@@ -262,10 +269,10 @@ class Answer:
                 self._send_whole(b"")
                 return
             self._send_first(b"")
-        self._log()
         if self.framing is LENGTH and self._left and not self.sink.gone:
+            self._log_at_end()
             self.is_done = True
-            self.sink.log_breach(f"content ended {self._left} bytes before Content-Length {head.length}", None)
+            self._log_breach(f"content ended {self._left} bytes before Content-Length {head.length}", None)
             self.sink.abort(reset=False)
             return
         if self.framing is CHUNKED:
@@ -275,11 +282,18 @@ class Answer:
     def _log_cut(self) -> None:
         if not self._was_cut and self.head is not None:
             self._was_cut = True
-            self.sink.log_breach(f"content beyond Content-Length {self.head.length} was cut", None)
+            self._log_breach(f"content beyond Content-Length {self.head.length} was cut", None)
 
-    def _log(self) -> None:
-        if self.sink.is_logged:
-            self.sink.log_access(self.request, self.environ, 0 if self.head is None else self.head.status, self._size)
+    def _log_breach(self, message: str, error: BaseException | None) -> None:
+        self.sink.log_breach(f"{name_request(self.request, self.environ)}: {message}", error)
+
+    def _log_at_end(self, status: int = 0) -> None:
+        """Before `finish`: a line is written once the client has taken all, or left. status: instead of the head's."""
+        sink = self.sink
+        if sink.log is not None:
+            if not status:
+                status = CLIENT_LEFT if self.head is None else self.head.status
+            sink.log_at_end(self.request, self.environ, status, self._size, self.head or b"")
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Send a real file from its position; False where it is none, or nothing of it is to be sent."""
@@ -297,7 +311,12 @@ class Answer:
         self.framing = LENGTH
         self.is_done = True
         self._size = length
-        self._log()
+        self._log_at_end()
         built = self._build_head(head, length)
         self.sink.send_file(built, DescriptorCopy(fd), position, length, self.keep)
         return True
+
+
+def name_request(request: RequestLine, environ: Environ) -> str:
+    """A request, for the error log, with the id by which its application knows it."""
+    return f"{request.method} {request.target} ({environ.get('epollwsgi.request_id', 'no id')})"

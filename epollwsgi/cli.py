@@ -6,38 +6,38 @@ the user ends in one message and the exit code of its class in `errors`, never i
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, NoReturn
 
 from epollwsgi import __version__
-from epollwsgi.command_line import build_options, call_command, enter, given_values, load_settings, settle_target
-from epollwsgi.commands.table import COMMANDS, run_command
-from epollwsgi.config.load import (
-    Loaded,
-    describe_ignored,
-    describe_not_honoured,
-    describe_settings,
+from epollwsgi.command_help import write_epilog, write_options
+from epollwsgi.command_line import (
+    build_options,
+    call_command,
+    complete_flag,
+    given_values,
+    load_settings,
+    settle_target,
 )
-from epollwsgi.config.settings import OPTIONS
-from epollwsgi.errors import StartError, UsageError
+from epollwsgi.commands.table import COMMANDS, run_command
+from epollwsgi.config.checks import check
+from epollwsgi.config.gunicorn_names import GUNICORN_ONLY
+from epollwsgi.config.load import COMMAND_LINE, Loaded
+from epollwsgi.config.show import describe_ignored, describe_not_honoured, describe_settings
+from epollwsgi.errors import ConfigError, StartError, UsageError
 
 if TYPE_CHECKING:
-    from wsgiref.types import WSGIApplication
-
     import click
 
     from epollwsgi.process.fleet import Plan
 
 SUMMARY = "Serve a WSGI application or a directory of files."
-EXAMPLES = """\
-  epollwsgi app:app                            the application `app` in app.py
-  epollwsgi 'shop:create_app("live")'          what a factory returns
-  epollwsgi ./html                             a static site
-  epollwsgi app:app --static /assets=./public  both: files first, the rest to the application
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a master has its own: TERM ends a start like INT
     words = sys.argv[1:] if arguments is None else arguments
     try:
+        if "_EPOLLWSGI_COMPLETE" in os.environ:
+            from epollwsgi.completion import complete
+
+            return complete(build_command())
         if words and words[0] in COMMANDS:
             return run_command(words[0], words[1:])
         return start(words, is_command=arguments is None)
@@ -57,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def say(text: str) -> None:
-    """Something for the operator, on standard error, if there is one."""
+    """Something for the operator, on standard error, if there is one; it may quote what would upset a terminal."""
+    text = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
@@ -84,18 +89,77 @@ def start(arguments: Sequence[str], is_command: bool = False) -> int:
     state = take_state(os.environ)
     origin = find_origin(is_command)
     loaded, target = load_all(*found)
-    plan = make_plan(loaded, target)
-    if loaded.settings.print_config:
-        print(describe_settings(loaded))
-    if loaded.settings.print_config or loaded.settings.check_config:
-        check_plan(plan)
-        return 0
-    plans = [plan]  # the first is made already; a reload makes another
+    plans: list[Plan] = []  # the first is made below; a reload makes another
 
     def read() -> Plan:
         return plans.pop() if plans else make_plan(*load_all(*found))
 
-    return run_master(read, origin, state)
+    try:
+        plan = make_plan(loaded, target)
+        plans.append(plan)
+        if is_checked(loaded, plan, is_named=bool(found[0])):
+            return 0
+        code = run_master(read, origin, state)
+    except ConfigError as error:
+        raise loaded.locate(error) from None
+    if is_command:
+        end_process(code)
+    return code
+
+
+def end_process(code: int) -> NoReturn:
+    """The server has ended. Signals that come now change nothing, and threads that a preloaded application has left
+    running are not waited for.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
+
+
+def is_checked(loaded: Loaded, plan: Plan, *, is_named: bool) -> bool:
+    """Do what --print-config and --check-config ask for; False where a server is wanted. Raises StartError.
+
+    is_named: the command line says what is served. What is in order is passed over in silence.
+    """
+    if not (loaded.settings.print_config or loaded.settings.check_config):
+        return False
+    if loaded.settings.print_config:
+        sources = loaded.sources | ({"wsgi_app": COMMAND_LINE} if is_named else {})
+        settings = replace(loaded.settings, wsgi_app=plan.application_name)
+        write_output(describe_settings(replace(loaded, settings=settings, sources=sources)))
+    for text in [*plan.warnings, *loaded.notes]:
+        say(f"epollwsgi: {text}\n")
+    check_plan(plan)
+    return True
+
+
+def write_output(text: str) -> None:
+    """A text on standard output in UTF-8, whatever the locale; a reader may leave early. Raises ConfigError."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+        sys.stdout.flush()
+    except OSError as error:
+        # The interpreter would try to write the rest once more when it ends.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise ConfigError(f"standard output: {error.strerror}") from None
+
+
+def help_setting(name: str, given: Mapping[str, object]) -> None:
+    """Show all about one setting, with its value if the settings can be read. Raises UsageError."""
+    from epollwsgi.setting_help import describe_setting
+
+    try:
+        loaded, problem = load_settings(given), ""
+    except ConfigError as error:
+        loaded, problem = None, str(error).partition("\n")[0]
+    write_output(describe_setting(name, loaded, problem))
 
 
 def parse_command(arguments: Sequence[str]) -> tuple[str, dict[str, object]] | None:
@@ -111,7 +175,8 @@ def load_all(target: str, given: Mapping[str, object]) -> tuple[Loaded, str]:
         import click
 
         click.echo(build_command().get_help(click.Context(build_command(), info_name="epollwsgi")))
-        raise UsageError("nothing to serve: name an application or a directory")
+        hint = f" ({GUNICORN_ONLY['paste'].reason})" if "paste" in loaded.ignored else ""
+        raise UsageError(f"nothing to serve: name an application or a directory{hint}")
     return loaded, target or loaded.settings.wsgi_app
 
 
@@ -123,28 +188,21 @@ def build_command() -> click.Command:
         """Shows the options under the headings of the table."""
 
         def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-            sections: dict[str, list[tuple[str, str]]] = {}
-            for parameter in self.get_params(ctx)[1:]:  # the first is the argument
-                option = OPTIONS.get(str(parameter.name))
-                record = parameter.get_help_record(ctx)
-                if record is not None:
-                    sections.setdefault(option.section if option else "Start", []).append(record)
-            for section, records in sections.items():
-                with formatter.section(section):
-                    formatter.write_dl(records, col_max=34)
+            write_options(formatter, ctx, self)
 
         def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-            formatter.write("\nCommands, each with a --help of its own:\n")
-            for name, (_, what) in COMMANDS.items():
-                formatter.write(f"  epollwsgi {name:<10} {what}\n")
-            formatter.write("\nExamples:\n" + EXAMPLES)
+            write_epilog(formatter, COMMANDS)
 
     @click.pass_context
-    def collect(ctx: click.Context, /, target: str | None, **values: object) -> tuple[str, dict[str, object]]:
-        return target or "", given_values(ctx, values)
+    def collect(ctx: click.Context, /, target: str | None, asked: str, **values: object) -> object:
+        given = given_values(ctx, values)
+        if not asked:
+            return target or "", given
+        help_setting(asked, given)
+        return None
 
     def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-        if wanted:
+        if wanted and not ctx.resilient_parsing:
             click.echo(f"epollwsgi {__version__}")
             ctx.exit()
 
@@ -156,11 +214,21 @@ def build_command() -> click.Command:
         callback=show_version,
         help="show the version and exit",
     )
+    about = click.Option(["--help-setting", "asked"], metavar="NAME", help="show all about one setting and exit")
     return Grouped(
         "epollwsgi",
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        context_settings={
+            "help_option_names": ["-h", "--help"],
+            "token_normalize_func": complete_flag,
+            "max_content_width": 110,
+        },
         callback=collect,
-        params=[click.Argument(["target"], required=False, metavar="[APP|DIRECTORY]"), *build_options(), version],
+        params=[
+            click.Argument(["target"], required=False, metavar="[APP|DIRECTORY]"),
+            *build_options(),
+            about,
+            version,
+        ],
         help=SUMMARY,
     )
 
@@ -173,6 +241,7 @@ def make_plan(loaded: Loaded, target_text: str) -> Plan:
     from epollwsgi.process.fleet import Plan
 
     application_name = settle_target(loaded, target_text)
+    check(loaded)
     return Plan(
         loaded.settings,
         application_name,
@@ -185,34 +254,17 @@ def make_plan(loaded: Loaded, target_text: str) -> Plan:
 def check_plan(plan: Plan) -> None:
     """Look at all that a start looks at, and load the application as a worker would. Raises StartError."""
     from epollwsgi import importer
+    from epollwsgi.logs.opening import check_logs
     from epollwsgi.process.hooks import find_hooks
     from epollwsgi.process.privileges import find_identity
 
+    check_logs(plan.settings)
     find_hooks(plan.settings)
     identity = find_identity(plan.settings)
     if identity is not None:
         identity.drop(plan.settings.initgroups)
-    if plan.application_name:
+    if plan.application_name and plan.application is None:
         importer.load_checked(plan.application_name, plan.settings, plan.static_source)
-
-
-def serve_object(application: WSGIApplication, given: Mapping[str, object]) -> int:
-    """What `epollwsgi.serve` does."""
-    from epollwsgi import importer
-    from epollwsgi.process.fleet import Plan
-    from epollwsgi.process.origin import find_origin
-    from epollwsgi.process.start import run_master
-
-    name = getattr(application, "__name__", "") or type(application).__name__
-
-    def read() -> Plan:
-        loaded = Loaded()
-        loaded.set("serve()", given)
-        enter(loaded.settings)
-        importer.check_mounts(loaded.settings.static, "", loaded.source("static"))
-        return Plan(loaded.settings, name, lambda addresses: build_banner(loaded, name, addresses), application)
-
-    return run_master(read, find_origin(is_command=False), None)
 
 
 def build_banner(loaded: Loaded, application_name: str, addresses: Sequence[str]) -> str:
@@ -222,7 +274,8 @@ def build_banner(loaded: Loaded, application_name: str, addresses: Sequence[str]
     if application_name:
         rows.insert(0, ("serving", application_name))
     rows += [
-        ("files", f"{mount.prefix} from {mount.directory}  ({loaded.source('static')})") for mount in settings.static
+        ("files", f"{mount.prefix} from {mount.directory}  ({loaded.source('static', number)})")
+        for number, mount in enumerate(settings.static)
     ]
     rows += [("settings", name) for name in loaded.files]
     rows += [("note", note) for note in loaded.notes]

@@ -12,13 +12,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from epollwsgi import importer
+from epollwsgi.config.gunicorn_names import GUNICORN_ONLY
 from epollwsgi.config.load import COMMAND_LINE, Loaded, load
-from epollwsgi.config.settings import DEFAULTS, IGNORED, OPTIONS, Option, Settings, show
+from epollwsgi.config.settings import DEFAULTS, OPTIONS, Option, Settings
+from epollwsgi.config.show import show
 from epollwsgi.config.values import StaticMount
 from epollwsgi.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     import click
+
+LEAST_BEGINNING = 3  # of an option's name
+LONG_NAMES = {
+    flag[2:]
+    for flags in [row.flags for table in (OPTIONS, GUNICORN_ONLY) for row in table.values()]
+    for flag in flags
+    if flag.startswith("--")
+}
 
 
 def call_command(command: click.Command, arguments: Sequence[str]) -> Any:
@@ -50,12 +60,19 @@ def build_options(sections: Sequence[str] = ()) -> list[click.Option]:
         for name, option in OPTIONS.items()
         if option.flags
     ]
-    for name, flags in IGNORED.items():
-        switches = [flag.removesuffix(".") for flag in flags]
-        if switches:
-            more: dict[str, Any] = {"is_flag": True} if flags[0].endswith(".") else {"multiple": True}
-            options.append(click.Option([*switches, name], hidden=True, **more))
+    for name, foreign in GUNICORN_ONLY.items():
+        if foreign.flags:
+            more: dict[str, Any] = {"multiple": True} if foreign.metavar else {"is_flag": True}
+            options.append(click.Option([*foreign.flags, name], hidden=True, **more))
     return options
+
+
+def complete_flag(name: str) -> str:
+    """An option's name without its dashes, whole where an unmistakable beginning is given, which gunicorn takes too."""
+    if len(name) < LEAST_BEGINNING or name in LONG_NAMES:
+        return name
+    meant = [flag for flag in LONG_NAMES if flag.startswith(name)]
+    return meant[0] if len(meant) == 1 else name
 
 
 def click_attributes(name: str, option: Option) -> dict[str, Any]:
@@ -115,6 +132,7 @@ def gunicorn_arguments(text: str) -> dict[str, object]:
         callback=collect,
         params=[click.Argument(["words"], nargs=-1), *build_options()],
         add_help_option=False,
+        context_settings={"token_normalize_func": complete_flag},
     )
     try:
         found: dict[str, object] = command.main(shlex.split(text), prog_name="epollwsgi", standalone_mode=False)
@@ -158,7 +176,8 @@ def settle_target(loaded: Loaded, text: str) -> str:
     target = importer.parse_target(text, settings) if text else None
     if isinstance(target, importer.Directory):
         settings = loaded.settings = replace(settings, static=site_mounts(loaded, target.path))
-    importer.check_mounts(settings.static, "", loaded.source("static"))
+    sources = [loaded.source("static", number) for number in range(len(settings.static))]
+    importer.check_mounts(settings.static, "", sources)
     if target is None:
         for mount in settings.static:
             importer.check_site(mount.directory, settings.allow_source)
@@ -167,8 +186,10 @@ def settle_target(loaded: Loaded, text: str) -> str:
 
 def site_mounts(loaded: Loaded, directory: str) -> tuple[StaticMount, ...]:
     """The static mounts with a site at `/`; it takes the place of one in a settings file. Raises UsageError."""
-    others = tuple(mount for mount in loaded.settings.static if mount.prefix != "/")
+    kept = [number for number, mount in enumerate(loaded.settings.static) if mount.prefix != "/"]
+    others = tuple(loaded.settings.static[number] for number in kept)
     if len(others) < len(loaded.settings.static) and loaded.source("static") == COMMAND_LINE:
         raise UsageError(f"--static /=... and the directory {directory} both want to be served at /")
+    loaded.item_sources["static"] = (*(loaded.source("static", number) for number in kept), COMMAND_LINE)
     loaded.sources["static"] = f"{COMMAND_LINE} and {loaded.source('static')}" if others else COMMAND_LINE
     return (*others, StaticMount("/", directory))

@@ -34,6 +34,7 @@ from epollwsgi.http.head import (
     is_websocket,
 )
 from epollwsgi.http.memory import SectionMemory
+from epollwsgi.http.refused import read_refused
 from epollwsgi.loop import GONE, IN, OUT, RDHUP
 from epollwsgi.service import SITE_BODY_SIZE, Service
 from epollwsgi.spool import BodySpool
@@ -207,9 +208,9 @@ class Connection(Dispatch):
             self.call_application(request, memory.environ.copy(), keep, None)
         elif keep and request.path in memory.fresh and request.method == "GET":
             response = memory.fresh[request.path]
+            if self.log_fresh is not None:
+                self.log_fresh(self, request, memory.environ, memory.fresh, response)
             self.respond(response, True)
-            if self.is_logged:
-                self.log_fresh(request, memory.environ, response)
         else:
             if service.static is not None and self.is_sent_from_file(memory, memory.environ, request, keep):
                 return
@@ -231,8 +232,8 @@ class Connection(Dispatch):
         if memory is None:
             memory = self._memory = SectionMemory()
             self.loop.watch_idling(self)
-        environ, roles = memory.parse(data, line_end, end, service.parser, self._new_environ)
-        check_host(request, environ)
+        environ, roles = memory.parse(data, line_end, end, self.parser, self._new_environ)
+        check_host(request, environ, self.parser.believe)
         if len(data) > end + 4:
             self._buffer = data[end + 4 :]
         keep = service.keeps and (not self._ending or self._buffer != b"")
@@ -248,9 +249,9 @@ class Connection(Dispatch):
             self.dispatch(request, environ, keep, None)
         else:
             response = service.fresh[request.path]
+            if self.log_fresh is not None:
+                self.log_fresh(self, request, environ, service.fresh, response)
             self.respond(response, True)
-            if self.is_logged:
-                self.log_fresh(request, environ, response)
 
     def _new_environ(self) -> Environ:
         """All keys that do not depend on a request. WIRE.md section 4."""
@@ -270,7 +271,9 @@ class Connection(Dispatch):
         if scanner is None:
             scanner = self._scanner = HeadScanner(self.service.parser.limits, self.service.parser.parse_request_line)
             self.loop.set_deadline(self, self.loop.now + self.service.header_timeout_s)
-        if scanner.feed(data):
+        is_whole = scanner.feed(data)
+        self.asked_at = self.asked_at or (self.loop.clock if scanner.has_begun else 0.0)
+        if is_whole:
             self._scanner = None
             head = bytes(scanner.data).removeprefix(b"\r\n")
             try:
@@ -339,7 +342,7 @@ class Connection(Dispatch):
         spool = BodySpool(service.body_buffer_size, service.tmp_dir, service.quota)
         body = self._body = Body(request, environ, keep, decoder, spool)
         body.limit_time(self.loop.now, service.body_timeout_s, service.body_min_rate)
-        self.state = BODY
+        self.state, self.asked_at = BODY, self.asked_at or self.loop.clock
         data = self._buffer
         self._buffer = b""
         if data:
@@ -390,11 +393,8 @@ class Connection(Dispatch):
 
         data: the head, or what of it came last, while there is no body; a HEAD gets no content.
         """
-        if self._body is not None:
-            method = self._body.request.method
-        else:
-            data = data if self._scanner is None else bytes(self._scanner.data)
-            method = "HEAD" if data.removeprefix(b"\r\n").startswith(b"HEAD ") else "GET"
+        body = self._body
+        data = data if self._scanner is None else bytes(self._scanner.data)
         self._scanner = self._body = None
         self._buffer = b""
-        self.refuse(error, method)
+        self.refuse(error, read_refused(data) if body is None else body.request, {} if body is None else body.environ)

@@ -302,7 +302,7 @@ class Crew:
                 beat_clock, beat_at = clock, now + BEAT_S
                 self.on_beat()
             if token is not None and token is seen:
-                self._take_over(token)
+                self._take_over(token, clock)
             elif token is None and clock == seen_clock:  # nothing has been called since the last look
                 seen = None
                 baton.park(PARK_S)
@@ -316,8 +316,8 @@ class Crew:
             else:
                 baton.wait_calmly(CALM_S)
 
-    def _take_over(self, exchange: Exchange) -> None:
-        """Give the loop to a seat that stands by, unless the call has just come back."""
+    def _take_over(self, exchange: Exchange, clock: float) -> None:
+        """Give the loop to a seat that stands by, unless the call has just come back. clock: when it began."""
         seat = self._find_seat()
         if seat is None:
             return
@@ -331,6 +331,7 @@ class Crew:
             self.baton.unanswered.pop(exchange, None)
         old = self.leader
         exchange.started_at = monotonic() - WATCH_S
+        exchange.sink.asked_at = exchange.sink.asked_at or clock
         self.has_permit = False  # it stays with the call
         self.leader = seat
         self.at_work[old] = exchange

@@ -9,12 +9,13 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from io import BytesIO
-from time import monotonic
 from typing import BinaryIO
 
+from epollwsgi.answer import CLIENT_LEFT
 from epollwsgi.errors import HTTPError
 from epollwsgi.http import response as r
 from epollwsgi.http.fields import Environ, parse_host
+from epollwsgi.http.forwarded import DEFAULT_PORTS
 from epollwsgi.http.head import RequestLine
 from epollwsgi.http.memory import SectionMemory
 from epollwsgi.leader import Leader
@@ -34,17 +35,15 @@ ALLOW_FILES = b"Allow: GET, HEAD, OPTIONS\r\n"
 class Dispatch(Output):
     """See the module."""
 
-    __slots__ = ("_started_at", "goes_straight", "has_asked", "leader")
+    __slots__ = ("goes_straight", "has_asked", "leader", "parser")
 
     def __init__(self, service: Service, sock: socket.socket, peer: tuple[str, str]) -> None:
         super().__init__(service, sock, peer)
-        self._started_at = 0.0
         self.has_asked = False  # its first request has come
+        self.parser = service.proxy_parser if service.peers[peer[0]] else service.parser
         self.leader: Leader = service.leader  # type: ignore[assignment]  # asked for only where there is one
-        # Neither files nor a log nor a unix socket: every plain request is the application's.
-        self.goes_straight = (
-            service.leader is not None and service.static is None and not self.is_logged and not self.is_unix
-        )
+        # Neither files nor a unix socket: every plain request is the application's.
+        self.goes_straight = service.leader is not None and service.static is None and not self.is_unix
 
     def is_sent_from_file(self, memory: SectionMemory, environ: Environ, request: RequestLine, keep: bool) -> bool:
         """Send a large file whose response is prebuilt; False where there is none.
@@ -70,22 +69,20 @@ class Dispatch(Output):
         except BlockingIOError:
             pass
         except OSError as error:
+            if self.log is not None:
+                self.log(self, request, environ, 200, 0, found[0])
             self.on_error(error)
             return True
         if sent == count:
+            if self.log is not None:
+                self.log(self, request, environ, 200, count, found[0])
             self.deadline = self.loop.now + self.service.keepalive_s
         else:
+            if self.log is not None:
+                self.log_at_end(request, environ, 200, count, found[0])
             self.state = SEND
             self._send_rest(head, file, sent, count - sent, True)
-        if self.is_logged:
-            self._started_at = monotonic()
-            self.log_access(request, environ, 200, count)
         return True
-
-    def log_fresh(self, request: RequestLine, fields: Environ, response: bytes) -> None:
-        """A file was sent from memory, its whole response prebuilt."""
-        self._started_at = monotonic()
-        self.log_access(request, fields, int(response[9:12]), len(response) - response.index(b"\r\n\r\n") - 4)
 
     def dispatch(
         self,
@@ -97,8 +94,6 @@ class Dispatch(Output):
     ) -> None:
         """A whole request: a file, or the application. content: None where there is none."""
         service = self.service
-        if self.is_logged:
-            self._started_at = monotonic()
         path = request.path
         if service.static is not None and path != "*":
             reply = service.static.answer(request.method, path, request.query, environ)
@@ -123,7 +118,8 @@ class Dispatch(Output):
         environ["QUERY_STRING"] = request.query
         environ["RAW_URI"] = environ["REQUEST_URI"] = request.target
         environ["wsgi.input"] = BytesIO() if content is None else content
-        environ["epollwsgi.request_id"] = next(service.request_ids)
+        made_id = next(service.request_ids)  # each request takes one: they are counted
+        environ["epollwsgi.request_id"] = environ["epollwsgi.request_id"] or made_id
         if self.out:
             self.loop.flush()  # what waits of pipelined answers: from now on the call may send for itself
             if self.is_client_lost():
@@ -141,28 +137,30 @@ class Dispatch(Output):
         environ["SERVER_PROTOCOL"] = request.protocol
         if request.protocol == "HTTP/1.0":
             environ.pop("wsgi.early_hints", None)  # such a client knows no interim responses
-        if self.is_unix:
-            name, port = parse_host(environ.get("HTTP_HOST", "").encode("latin-1"))
+        if self.is_unix and "HTTP_HOST" in environ:
+            name, port = parse_host(environ["HTTP_HOST"].encode("latin-1"))
             environ["SERVER_NAME"] = name or "localhost"
-            environ["SERVER_PORT"] = port or "80"
+            environ["SERVER_PORT"] = port or DEFAULT_PORTS[environ["wsgi.url_scheme"]]
 
     def _send_reply(self, request: RequestLine, fields: Environ, reply: Reply, keep: bool) -> None:
         """A file, or what there is to say of it."""
         if reply.whole and keep and request.protocol == "HTTP/1.1":
+            if self.log is not None:
+                self.log(self, request, fields, reply.status, len(reply.body), reply.whole)
             self.respond(reply.whole, True)
-            if self.is_logged:
-                self.log_access(request, fields, reply.status, len(reply.body))
             return
         if reply.later is not None:
             self._send_later(request, fields, reply.later, keep)
             return
         head = b"".join((reply.head, self.loop.common, connection_field(request.protocol, keep), b"\r\n"))
         if reply.file is None:
+            if self.log is not None:
+                self.log(self, request, fields, reply.status, len(reply.body), reply.head)
             self.respond(head + reply.body, keep)
         else:
+            if self.log is not None:
+                self.log_at_end(request, fields, reply.status, reply.count, reply.head)
             self._send_opened(head, reply.file, reply, keep)
-        if self.is_logged:
-            self.log_access(request, fields, reply.status, len(reply.body) + reply.count)
 
     def _send_opened(self, head: bytes, file: Readable, reply: Reply, keep: bool) -> None:
         """A file, as far as the socket takes it at once; the rest by way of an outbox."""
@@ -174,9 +172,13 @@ class Dispatch(Output):
             try:
                 head, sent = send_at_once(self.sock, head, file, offset, count)
             except OSError as error:
+                if self.unlogged is not None:
+                    self.log_end(count)
                 self.on_error(error)
                 return
             if sent == count and keep:
+                if self.unlogged is not None:
+                    self.log_end(0)
                 self.state = HEAD
                 self.deadline = self.loop.now + self.service.keepalive_s
                 return
@@ -199,12 +201,15 @@ class Dispatch(Output):
 
         def on_made(reply: Reply) -> None:
             if self.is_client_lost():
+                if self.log is not None:
+                    self.log_at_end(request, fields, CLIENT_LEFT, 0, b"")
                 self.finish(False)
                 return
             self._send_reply(request, fields, reply, keep and self.service.keeps)
             self.read_again()  # requests may wait
 
         self.state = APP
+        self.asked_at = self.loop.clock
         if not self.service.helper.run(make, on_made):
             on_made(build_short_reply(503, request.method, RETRY_AFTER))
 
@@ -216,33 +221,20 @@ class Dispatch(Output):
             status, response = 204, b"".join((r.STATUS_LINES[204], allow, common, b"\r\n"))
         else:
             status, response = 404, r.insert_fields(r.build_error(404, request.method), common)
+        if self.log is not None:
+            self.log(self, request, fields, status, r.content_size(response), response)
         self.respond(response, keep)
-        if self.is_logged:
-            self.log_access(request, fields, status, len(response) - response.index(b"\r\n\r\n") - 4)
 
-    def refuse(self, error: HTTPError, method: str) -> None:
-        """One response that says no more than the status, then a lingering close. Logged, never echoed."""
+    def refuse(self, error: HTTPError, request: RequestLine, environ: Environ) -> None:
+        """One response that says no more than the status, then a lingering close. Logged, never echoed.
+
+        request: what is known of its line; where its head came, environ has its fields.
+        """
         self.service.log_limited(f"refused {error.status}", f"{self.name} refused with {error.status}: {error}")
-        page = r.build_error(error.status, method)
+        page = r.build_error(error.status, request.method)
+        if self.log is not None:
+            self.log(self, request, environ, error.status, r.content_size(page), page)
         self.respond(r.insert_fields(page, self.loop.common + r.CLOSE), False)
-
-    # --- access log -------------------------------------------------------------------------------------------------
-
-    def log_access(self, request: RequestLine, environ: Environ, status: int, size: int) -> None:
-        """One response is done; size: bytes of content. environ may be changed by the application, or emptied."""
-        log = self.service.access_log
-        if log is not None:
-            log.add(
-                self.peer[0],
-                request.method,
-                request.target,
-                request.protocol,
-                status,
-                size,
-                monotonic() - self._started_at,
-                str(environ.get("HTTP_REFERER", "")),
-                str(environ.get("HTTP_USER_AGENT", "")),
-            )
 
     def log_breach(self, message: str, error: BaseException | None) -> None:
         """The application did something wrong."""

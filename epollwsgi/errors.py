@@ -101,6 +101,10 @@ class BadHost(HTTPError):
     """Host is missing, doubled or invalid. RFC 9112 section 3.2."""
 
 
+class BadForwarded(HTTPError):
+    """Fields of a trusted proxy are malformed, or contradict each other. RFC 7239; OPERATIONS.md 4."""
+
+
 class BadFraming(HTTPError):
     """Content-Length and Transfer-Encoding leave the length of the content in doubt. RFC 9112 section 6."""
 

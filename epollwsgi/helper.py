@@ -3,7 +3,7 @@
     loop: run(work, done) --> queue --> thread: work() --> loop.call_soon --> loop: done(result)
 
 `done` runs in the loop's next turn, on the thread that leads it; nothing else is shared. The thread is started with
-the first job and waits for ever; a process that ends does not wait for it. Owned by `service`.
+the first job and waits until `close`; a process that ends does not wait for it. Owned by `service`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Helper:
         self._name = name
         self._call_soon = call_soon
         self._log = log
-        self._jobs: SimpleQueue[Job] = SimpleQueue()
-        self._has_thread = False
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()  # None: there is nothing more to come
+        self._thread: threading.Thread | None = None
 
     def run(self, work: Callable[[], T], done: Callable[[T], None]) -> bool:
         """Call done(work()), work on the thread; False where too much waits, or where there can be no thread.
@@ -36,22 +36,28 @@ class Helper:
         """
         if self._jobs.qsize() >= MAX_WAITING:
             return False
-        if not self._has_thread:
+        if self._thread is None:
+            thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
             try:
-                threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+                thread.start()
             except RuntimeError as error:  # no more threads: pthread_create(3), EAGAIN
                 self._log(f"the thread {self._name} could not be started: {error}")
                 return False
-            self._has_thread = True
+            self._thread = thread
         self._jobs.put((work, done))
         return True
 
+    def close(self, timeout_s: float) -> None:
+        """The loop has ended: let the thread end after what it has begun, and wait so long for that."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join(timeout_s)
+
     def _serve(self) -> None:
         """The thread."""
-        while True:
-            work, done = self._jobs.get()
-            self._do(work, done)
-            del work, done  # nothing of the last job is held while waiting for the next
+        while (job := self._jobs.get()) is not None:
+            self._do(*job)
+            del job  # nothing of the last job is held while waiting for the next
 
     def _do(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         try:

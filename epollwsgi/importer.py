@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, cast
@@ -236,11 +236,14 @@ def module_file(text: str) -> str:
     return getattr(sys.modules.get(parse_name(text).module), "__file__", None) or ""
 
 
-def check_mounts(mounts: Iterable[StaticMount], file: str, source: str) -> None:
-    """Refuses mounts that cannot be served, or that would publish the application's module. Raises ConfigError."""
+def check_mounts(mounts: Iterable[StaticMount], file: str, source: str | Sequence[str]) -> None:
+    """Refuses mounts that cannot be served, or that would publish the application's module. Raises ConfigError.
+
+    source: of all, or of each.
+    """
     seen: set[str] = set()
-    for mount in mounts:
-        here = f"{source}: static = {str(mount)!r}"
+    for number, mount in enumerate(mounts):
+        here = f"{source if isinstance(source, str) else source[number]}: static = {str(mount)!r}"
         if mount.prefix in seen:
             raise ConfigError(f"{here}: {mount.prefix} is given twice")
         seen.add(mount.prefix)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from epollwsgi.answer import UNKNOWN
+from epollwsgi.answer import UNKNOWN, name_request
 from epollwsgi.crew import Crew, do_nothing
 from epollwsgi.errors import RequestTimedOut
 from epollwsgi.http import response as r
@@ -109,6 +109,7 @@ class Leader:
         exchange.head = None
         exchange.framing = UNKNOWN
         exchange.is_upgrade = True
+        sink.asked_at = self._loop.clock
         if len(self.upgrades.calls) >= self._settings.upgrade_threads:
             self._answer(exchange, 503, f"upgrade_threads = {self._settings.upgrade_threads} are in use")
             return
@@ -143,6 +144,7 @@ class Leader:
             self._answer(exchange, 503, f"queue_size = {self._settings.queue_size} requests wait for a thread")
             return
         exchange.started_at = self._loop.clock
+        exchange.sink.asked_at = exchange.sink.asked_at or exchange.started_at
         crew.hand_off(exchange)
         self._check_later()
 
@@ -215,19 +217,17 @@ class Leader:
     def _report(self, ident: int, exchange: Exchange, what: str) -> None:
         frame = sys._current_frames().get(ident)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
-        request = exchange.request
-        name = exchange.environ.get("epollwsgi.request_id", "no id")
-        self._log.write("warning", f"{request.method} {request.target} ({name}): {what}", stack)
+        self._log.write("warning", f"{name_request(exchange.request, exchange.environ)}: {what}", stack)
 
     def _answer(self, exchange: Exchange, status: int, why: str, sink: Sink | None = None) -> None:
         """A short page of the server's own instead of the application's answer; the connection is closed after it."""
         sink = sink or exchange.sink
         if why:
-            self._log.debug(f"{exchange.route.path}: {status}: {why}")
+            self._log.debug(f"{name_request(exchange.request, exchange.environ)}: {status}: {why}")
         extra = RETRY_AFTER if status == 503 else b""
         page = r.build_error(status, exchange.request.method, extra)
-        if sink.is_logged:
-            sink.log_access(exchange.request, exchange.environ, status, 0)
+        if sink.log is not None:
+            sink.log(sink, exchange.request, exchange.environ, status, r.content_size(page), page)
         sink.respond(r.insert_fields(page, sink.loop.common + r.CLOSE), False)
 
 

@@ -15,7 +15,7 @@ import os
 import select
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from time import monotonic, time
 from typing import Protocol
 
@@ -70,13 +70,6 @@ class Client(Handler, Protocol):
     def on_closed(self) -> None: ...
 
 
-class Buffered(Protocol):
-    """A log whose lines are written some time later; its length is the number of lines that wait."""
-
-    def __len__(self) -> int: ...
-    def flush(self) -> None: ...
-
-
 class Acceptor(Handler, Protocol):
     """A listening socket; it accepts when all else of a turn is done."""
 
@@ -84,10 +77,17 @@ class Acceptor(Handler, Protocol):
 
 
 class Waker:
-    """An eventfd in the loop's epoll: writing to it ends a poll that sleeps. eventfd(2)."""
+    """An eventfd in the loop's epoll: writing to it ends a poll that sleeps. eventfd(2).
+
+    It is closed with the last reference: a thread that found the loop asleep may write when the loop has ended.
+    """
 
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    # Bound here: at the interpreter's end the module may be gone before the object.
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self.fd)
 
     def on_event(self, mask: int) -> None:
         """Somebody has woken the loop; what for stands in its lists."""
@@ -118,7 +118,8 @@ class Loop:
         self.accepting: list[Acceptor] = []
         self._warm: set[Client] = set()  # connections that hold memory to be dropped when they idle
         self.calls: deque[Callable[[], None]] = deque()  # from other threads, run in the next turn
-        self.log: Buffered | None = None  # written when nothing else happens, and once a second
+        self._noted: Sized = ()  # lines of a log that wait: written when nothing else happens, and once a second
+        self._flush_log: Callable[[], None] = do_nothing
         self.on_second: list[Callable[[float, bytes], None]] = []
         self.on_closed: list[Callable[[], None]] = []  # at the end of a turn that closed connections
         self.now = monotonic()
@@ -131,7 +132,7 @@ class Loop:
         self._slots: dict[int, set[Client]] = {}
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._due_at = FOREVER
-        self._waker = Waker()
+        self._waker: Waker | None = Waker()
         self.handlers[self._waker.fd] = self._waker
         self.epoll.register(self._waker.fd, IN)
         self._begin_second()
@@ -193,9 +194,16 @@ class Loop:
         self._later.append((self.now + delay_s, call))
         self._due_at = min(self._due_at, self.now + delay_s)
 
+    def write_log(self, noted: Sized, flush: Callable[[], None]) -> None:
+        """Call `flush` while there is something in `noted`: when nothing else happens, and once a second."""
+        self._noted = noted
+        self._flush_log = flush
+
     def wake(self) -> None:
         """End a poll that sleeps."""
-        os.eventfd_write(self._waker.fd, 1)
+        waker = self._waker
+        if waker is not None:
+            os.eventfd_write(waker.fd, 1)
 
     # --- the turn ---------------------------------------------------------------------------------------------------
 
@@ -226,7 +234,7 @@ class Loop:
             self.is_asleep = True  # before looking: a thread that gives back looks at it afterwards
             if self.inbox or self.calls:
                 wait_s = 0
-            poll = self._poll_logging if self.log and wait_s != 0 else self.epoll.poll
+            poll = self._poll_logging if self._noted and wait_s != 0 else self.epoll.poll
             self.events = iter(poll(wait_s, EVENTS_PER_TURN))
             self.is_asleep = self.is_finished = False
             self.clock = monotonic()
@@ -292,15 +300,16 @@ class Loop:
         """Give back the loop's own descriptors; clients and listeners are the caller's."""
         self._close()
         self.epoll.close()
-        os.close(self._waker.fd)
+        self.handlers.clear()
+        self._waker = None
 
     # --- its parts --------------------------------------------------------------------------------------------------
 
     def _poll_logging(self, wait_s: float | None, count: int) -> list[tuple[int, int]]:
         """poll while log lines wait: they are written as soon as nothing happens for a moment."""
-        events = self.epoll.poll(IDLE_S if wait_s is None else min(IDLE_S, wait_s), count)
-        if not events and self.log is not None:
-            self.log.flush()
+        events = self.epoll.poll(IDLE_S if wait_s is None or wait_s > IDLE_S else wait_s, count)
+        if not events:
+            self._flush_log()
         return events
 
     def _on_time(self, now: float, wake_at: float) -> None:
@@ -321,8 +330,8 @@ class Loop:
             self._warm = {client for client in self._warm if client.on_second()}
         if self._warm:
             self._due_at = min(self._due_at, self._second_at)
-        if self.log:
-            self.log.flush()
+        if self._noted:
+            self._flush_log()
 
     def _put(self, client: Client, slot: int) -> None:
         """Into a slot of the wheel, out of the one it was in."""
@@ -375,3 +384,7 @@ class Loop:
             client.on_closed()
         for call in self.on_closed:
             call()
+
+
+def do_nothing() -> None:
+    """What there is to flush without a log."""

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from epollwsgi.http.response import build_early_hints
-from epollwsgi.loop import Loop
+from epollwsgi.logs.notes import Noted
 from epollwsgi.outbox import FileCutShort, Outbox, Sent
 from epollwsgi.pagecache import Readable
 from epollwsgi.states import APP, CLOSED, HEAD, LINGER, SEND
@@ -38,18 +38,18 @@ LAST_WORD_S = 0.05
 NO_FD = (1 << 31) - 1  # stands for a descriptor that is somebody else's: epoll refuses it with EBADF
 
 
-class Output:
+class Output(Noted):
     """See the module. `gone`: the client is known not to listen any more."""
 
     __slots__ = (
-        "deadline", "fd", "gone", "has_begun", "is_aborted", "is_apart", "is_handed_over", "is_listed", "is_logged",
-        "is_owned", "is_plain", "is_unix", "keep", "loop", "out", "outbox", "peer", "saw_end", "service", "slot",
-        "sock", "state", "unread", "waiting_at_last",
+        "deadline", "fd", "gone", "has_begun", "is_aborted", "is_apart", "is_handed_over", "is_listed", "is_owned",
+        "is_plain", "is_unix", "keep", "out", "outbox", "saw_end", "service", "slot", "sock", "state", "unread",
+        "waiting_at_last",
     )  # fmt: skip
 
     def __init__(self, service: Service, sock: socket.socket, peer: tuple[str, str]) -> None:
         self.service = service
-        self.loop: Loop = service.loop
+        self.loop = service.loop
         self.sock = sock
         self.fd = sock.fileno()
         self.peer = peer
@@ -60,7 +60,7 @@ class Output:
         self.is_plain = True  # the loop has nothing to do once `out` is sent; False in SEND
         self.is_aborted = False
         self.is_listed = False  # on the loop's ready list
-        self.is_logged = service.access_log is not None
+        self.begin_notes(service.access_log)
         self.keep = True  # after SEND: whether the connection stays open
         self.gone = False
         self.is_handed_over = False  # the application has the socket itself
@@ -143,23 +143,23 @@ class Output:
         """A part of a response, sent as far as the client takes it; the rest waits in the outbox."""
         if self.out:
             self.loop.flush()  # an interim response, behind pipelined ones
-        if self.gone:
-            return
         self.has_begun = True
-        if self.outbox is None:
+        if self.outbox is None and not self.gone:
             try:
                 sent = self.sock.send(data)
             except BlockingIOError:
                 sent = 0
             except OSError as error:
                 self.on_error(error)
-                return
+                sent = 0
             if sent == len(data):
                 return
             data = data[sent:]
-        else:
+        elif not self.gone:
             self.send_waiting()
-        if not self.is_client_lost():
+        if self.is_client_lost():
+            self.unsent_size += len(data)
+        else:
             self._keep(data)
 
     def _keep(self, data: bytes) -> None:
@@ -331,6 +331,8 @@ class Output:
     def _on_all_sent(self) -> None:
         """A response is with its client (or its kernel): the next request, or the end."""
         self.outbox = None
+        if self.unlogged is not None:
+            self.log_end(0)
         if not self.keep:
             self.linger()
             return
@@ -360,10 +362,8 @@ class Output:
     def reset(self) -> None:
         """End the connection with a reset."""
         self.is_aborted = True
-        try:
+        with suppress(OSError):  # gone already
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        except OSError:
-            pass  # gone already
         self.be_gone()
 
     def on_error(self, error: OSError) -> None:
@@ -380,6 +380,8 @@ class Output:
     def close(self) -> None:
         """Close at the end of the turn."""
         if self.state is not CLOSED:
+            if self.unlogged is not None:
+                self.end_notes()
             self.state = CLOSED
             self.gone = self.is_apart = True
             self.is_plain = False

@@ -11,6 +11,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import BytesIO
 from itertools import chain, count, islice, repeat
 from operator import add
@@ -20,6 +21,7 @@ from epollwsgi import __version__
 from epollwsgi.file_wrapper import FileWrapper
 from epollwsgi.helper import Helper, run_here
 from epollwsgi.http.fields import Environ, Limits
+from epollwsgi.http.forwarded import Forwarding, Peers
 from epollwsgi.http.head import HeadParser
 from epollwsgi.leader import Leader
 from epollwsgi.loop import Loop
@@ -33,9 +35,11 @@ if TYPE_CHECKING:
     from socket import socket
 
     from epollwsgi.config.settings import Settings
-    from epollwsgi.log import AccessLog, ErrorLog
+    from epollwsgi.logs.access_log import AccessLog
+    from epollwsgi.logs.error_log import ErrorLog
     from epollwsgi.scoreboard import Mine
     from epollwsgi.spread import Spread
+    from epollwsgi.states import State
 
 SERVER_SOFTWARE = f"epollwsgi/{__version__}"
 # A body sent to a site without an application is read, and dropped, up to this size.
@@ -47,7 +51,9 @@ class Idler(Protocol):
     """A connection, as far as others choose which one to close."""
 
     deadline: float
+    gone: bool
     sock: socket
+    state: State
 
     has_asked: bool
     """a request has come"""
@@ -55,6 +61,7 @@ class Idler(Protocol):
     @property
     def is_idle(self) -> bool: ...
     def close_if_idle(self) -> bool: ...
+    def end_notes(self) -> None: ...
 
 
 class Service:
@@ -73,13 +80,11 @@ class Service:
         self.access_log = access_log
         self._reports_later = False
         self.loop = Loop(b"" if settings.no_server_header else f"Server: {SERVER_SOFTWARE}\r\n".encode("ascii"))
-        self.loop.log = access_log
-        self.parser = HeadParser(
-            head_limits(settings),
-            header_map=settings.header_map,
-            script_name=settings.script_name,
-            on_dropped=self._on_dropped,
-        )
+        if access_log is not None:
+            self.loop.write_log(access_log.entries, access_log.flush)
+        self._told: set[str] = set()  # what is said once
+        self.peers = Peers(settings.forwarded_allow_ips)
+        self.parser, self.proxy_parser = self._build_parsers(settings)
         self.request_lines = self.parser.request_lines
         self.head_limit = self.parser.limits.head - 4
         self.leader = None if application is None else Leader(self.loop, application, settings, error_log)
@@ -112,7 +117,6 @@ class Service:
         self.template = self._build_template(settings)
         self.request_ids = self._all_ids = make_ids(secrets.token_hex(6))
         self._asked_count = 0  # ids that no request has got
-        self._dropped: set[str] = set()
 
     def limit_requests(self, count: int, on_reached: Callable[[], None]) -> None:
         """Call on_reached once `count` requests have come to the application; 0: never. Costs a request nothing."""
@@ -140,6 +144,41 @@ class Service:
     def drain(self) -> None:
         """Every response from now on is the last of its connection."""
         self.keeps = False
+
+    def _build_parsers(self, settings: Settings) -> tuple[HeadParser, HeadParser]:
+        """Of heads from anyone, and from trusted proxies. Request lines mean the same to both."""
+        forwarding = build_forwarding(settings)
+        build = partial(
+            HeadParser,
+            head_limits(settings),
+            header_map=settings.header_map,
+            script_name=settings.script_name,
+            on_dropped=self._on_dropped,
+        )
+        allowed = ",".join(settings.forwarded_allow_ips)
+        others = build(
+            names=forwarding.names_of_others,
+            on_unused=lambda name: self._tell_once(
+                "a forwarding field",
+                f"field {name!r} changes nothing: its peer is not in forwarded_allow_ips = {allowed} (a proxy of yours "
+                "is put there by its address or network, by the word unix where it comes over a unix socket)",
+            ),
+        )
+        proxies = build(
+            names=forwarding.names,
+            on_unused=lambda name: self._tell_once(
+                "a prefix",
+                f"field {name!r} of a trusted proxy changes nothing (forwarded_fields = prefix makes it SCRIPT_NAME)",
+            ),
+            believe=forwarding.apply,
+        )
+        proxies.request_lines = others.request_lines
+        return others, proxies
+
+    def end_notes(self) -> None:
+        """The process ends: the access log gets what was sent of responses that are not complete."""
+        for connection in list(self.connections):
+            connection.end_notes()
 
     def _build_template(self, settings: Settings) -> Environ:
         """Every key that all requests have. PEP 3333; WIRE.md section 4. What differs is set for each request."""
@@ -200,11 +239,18 @@ class Service:
 
     def _on_dropped(self, name: str) -> None:
         """A field was dropped; said once for each name, of at most a hundred names, because clients choose them."""
-        if name not in self._dropped and len(self._dropped) < 100:
-            self._dropped.add(name)
-            self.error_log.info(
-                f"field {name[:80]!r} was dropped: its name has an underscore (header_map = dangerous lets it through)"
-            )
+        why = "its name has an underscore" if "_" in name else "with an underscore it would be one of forwarder_headers"
+        self._tell_once(
+            f"dropped {name}",
+            f"field {name[:80]!r} was dropped: {why} (header_map = dangerous lets it through, forwarder_headers from "
+            "trusted proxies alone)",
+        )
+
+    def _tell_once(self, what: str, message: str) -> None:
+        """A line that clients can cause: once in the life of a worker, and a hundred of them at most."""
+        if what not in self._told and len(self._told) < 100:
+            self._told.add(what)
+            self.error_log.info(message)
 
 
 def make_ids(prefix: str) -> Iterator[str]:
@@ -220,6 +266,16 @@ def head_limits(settings: Settings) -> Limits:
         fields=settings.limit_request_fields,
         field_size=settings.limit_request_field_size,
         head=settings.limit_request_head,
+    )
+
+
+def build_forwarding(settings: Settings) -> Forwarding:
+    """What is believed of trusted proxies."""
+    return Forwarding(
+        settings.forwarded_allow_ips,
+        settings.forwarded_fields,
+        dict(settings.secure_scheme_headers),
+        settings.forwarder_headers,
     )
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from epollwsgi.file_wrapper import DescriptorCopy
 from epollwsgi.http.fields import Environ
 from epollwsgi.http.head import RequestLine
+from epollwsgi.http.response import ResponseHead
+
+# connection, request, environ, status, size of the content in bytes, head
+Note = Callable[[Any, RequestLine, Environ, int, int, ResponseHead | bytes], None]
 
 
 class HasCommon(Protocol):
@@ -25,8 +29,10 @@ class Sink(Protocol):
     def loop(self) -> HasCommon: ...
 
     gone: bool
-    is_logged: bool
-    """whether log_access is to be called"""
+    log: Note | None
+    """what is told of each response that is handed over by `respond`; None where there is no log"""
+    asked_at: float
+    """when the request came, on the loop's clock; 0: at its last look at the clock"""
 
     @property
     def keeps(self) -> bool:
@@ -79,8 +85,10 @@ class Sink(Protocol):
     def log_breach(self, message: str, error: BaseException | None) -> None:
         """The application did something wrong; error: with its traceback."""
 
-    def log_access(self, request: RequestLine, environ: Environ, status: int, size: int) -> None:
-        """One response is done; size: bytes of content."""
+    def log_at_end(
+        self, request: RequestLine, environ: Environ, status: int, size: int, head: ResponseHead | bytes
+    ) -> None:
+        """Called before `finish`, where there is a log. size: bytes of content that were sent, or wait."""
 
 
 class Nobody:
@@ -89,7 +97,8 @@ class Nobody:
     gone = True
     keeps = False
     is_full = False
-    is_logged = False
+    log: Note | None = None
+    asked_at = 0.0
     sends_files = False
 
     def __init__(self, loop: HasCommon, log_breach: Callable[[str, BaseException | None], None]) -> None:
@@ -133,5 +142,7 @@ class Nobody:
     def end_input(self) -> None:
         """See Sink."""
 
-    def log_access(self, request: RequestLine, environ: Environ, status: int, size: int) -> None:
+    def log_at_end(
+        self, request: RequestLine, environ: Environ, status: int, size: int, head: ResponseHead | bytes
+    ) -> None:
         """See Sink."""

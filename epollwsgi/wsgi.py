@@ -16,6 +16,8 @@ from epollwsgi.file_wrapper import FileWrapper
 from epollwsgi.http import response as r
 from epollwsgi.http.fields import Environ
 
+SWITCHED = 101  # RFC 9110 section 15.2.2; what the application answered on the socket itself is not known here
+
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 
@@ -133,7 +135,7 @@ class Exchange(Answer):
             try:
                 close()
             except BaseException as error:
-                self.sink.log_breach("close() of the application's iterable failed", error)
+                self._log_breach("close() of the application's iterable failed", error)
 
     def _send_item(self, content: bytes) -> bool:
         """One item of the iterable; False where no more are wanted."""
@@ -166,24 +168,27 @@ class Exchange(Answer):
     def drop(self) -> None:
         """Instead of run: the client has gone."""
         self._claim()
+        self._log_at_end()
         self.is_done = True
         self.sink.finish(False)
 
     def _fail(self, error: BaseException) -> None:
         """The application raised: a 500 page if nothing was sent, else the connection ends without a last chunk."""
         if self.is_upgrade and isinstance(error, StopIteration) and self.framing is UNKNOWN:
+            self._log_at_end(SWITCHED)
             self.is_done = True
             self.sink.abort(reset=False)  # the application took the socket, and is done with it
             return
-        self.sink.log_breach("the application failed", error)
+        self._log_breach("the application failed", error)
         if self.framing is UNKNOWN:
             self._claim()
             page = r.build_error(500, self.request.method)
             self.is_done = True
             sink = self.sink
-            if sink.is_logged:
-                sink.log_access(self.request, self.environ, 500, 0)
+            if sink.log is not None:
+                sink.log(sink, self.request, self.environ, 500, 0 if sink.gone else r.content_size(page), page)
             sink.respond(r.insert_fields(page, sink.loop.common + self._connection_field()), self.keep)
         elif not self.is_done:
+            self._log_at_end()
             self.is_done = True
             self.sink.abort(reset=self.framing is CLOSE)

@@ -10,7 +10,7 @@ import sys
 
 from epollwsgi import cli, importer
 from epollwsgi.listener import open_listeners
-from epollwsgi.log import open_logs
+from epollwsgi.logs.opening import open_logs
 from epollwsgi.process.worker import Worker
 
 

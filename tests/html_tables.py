@@ -7,21 +7,37 @@ the pages with what is made here.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from html import escape
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from epollwsgi import errors
-from epollwsgi.config.settings import DEFAULTS, OPTIONS, Option, show
+from epollwsgi.config.load import PREFIX, VARIABLES, load
+from epollwsgi.config.settings import DEFAULTS, OPTIONS, Option
+from epollwsgi.config.show import show
 from epollwsgi.http.response import REASONS
 from epollwsgi.process.hooks import HOOKS, Hook
 from epollwsgi.process.signals import MASTER_SIGNALS, WORKER_SIGNALS, Table
 from epollwsgi.static.media_types import CHARSET, MEDIA_TYPES, TYPES
+from tests import html_gunicorn, html_logs
 
 SITE = Path(__file__).resolve().parent.parent / "html"
 NOTHING = ('""', "[]", "none", '"none"')
+UNITS = {"": "", "seconds": " seconds", "bytes": " bytes", "octal": ""}
+HEAD = (
+    '<thead><tr><th scope="col">Setting, option, variable</th><th scope="col">Default</th>'
+    '<th scope="col">Meaning</th></tr></thead>'
+)
+LATER = "not yet honoured"
+MISTAKES = (
+    ("epollwsgi.toml", 'workers = 2\nkeep_alive = "75s"\n'),
+    ("epollwsgi.toml", 'bind = "127.0.0.1:99999"\n'),
+    ("gunicorn.conf.py", 'import os\n\ntimeout = "half a minute"\n'),
+)
 
 
 def build_settings() -> str:
@@ -34,21 +50,29 @@ def build_settings() -> str:
     return f'<ul class="jump">\n{"".join(links)}</ul>\n' + "\n".join(
         f'<h3 id="{names[section]}">{escape(section, quote=False)}</h3>\n'
         '<table class="settings">\n'
-        '<thead><tr><th scope="col">Setting</th><th scope="col">Default</th><th scope="col">Meaning</th></tr></thead>\n'
+        f"{HEAD}\n"
         f"<tbody>\n{''.join(rows)}</tbody>\n</table>"
         for section, rows in sections.items()
     )
 
 
 def build_setting(name: str, option: Option) -> str:
-    """One row: name and flags, default, meaning."""
-    flags = "".join(f"<br><code>{escape(flag, quote=False)}</code>" for flag in show_flags(option))
+    """One row: name, flags and variable, default with its unit, meaning."""
+    forms = [*show_flags(option), *show_variables(name, option)]
+    more = "".join(f"<br><code>{escape(form, quote=False)}</code>" for form in forms)
     default = show_default(name, option)
-    later = "" if option.honoured else ' <span class="later">not yet honoured</span>'
+    later = "" if option.honoured else f' <span class="later">{"refused so far" if option.refusal else LATER}</span>'
     return (
-        f'<tr id="{name}"><th scope="row"><code class="setting">{name}</code>{flags}</th>'
+        f'<tr id="{name}"><th scope="row"><code class="setting">{name}</code>{more}</th>'
         f"<td>{default}</td><td>{escape(option.help, quote=False)}{later}</td></tr>\n"
     )
+
+
+def show_variables(name: str, option: Option) -> list[str]:
+    """The environment variables that fill a setting; a function or a table fits into none."""
+    if option.metavar in ("FUNCTION", "TABLE"):
+        return []
+    return [PREFIX + name.upper(), *(variable for variable, setting in VARIABLES if setting == name)]
 
 
 def show_flags(option: Option) -> list[str]:
@@ -69,8 +93,33 @@ def show_default(name: str, option: Option) -> str:
         return "none"
     if len(text) > 2 and text.startswith('"'):
         text = text[1:-1].replace('\\"', '"')
-    unit = " s" if option.unit == "seconds" else ""
-    return f"<code>{escape(text, quote=False)}{unit}</code>"
+    return f"<code>{escape(text, quote=False)}</code>{UNITS[option.unit]}"
+
+
+def build_mistakes() -> str:
+    """What is said of a few mistakes in settings files."""
+    lines = [describe_load(name, text) for name, text in MISTAKES]
+    return f'<pre class="wrap"><samp>{escape(chr(10).join(lines), quote=False)}</samp></pre>'
+
+
+def describe_load(name: str, text: str) -> str:
+    """What ends a start in a directory with that file, or else what is noted of it."""
+    before = os.getcwd()
+    with TemporaryDirectory() as directory:
+        Path(directory, name).write_text(text, "utf-8")
+        os.chdir(directory)
+        try:
+            return "\n".join(load({}, {}).notes)
+        except errors.ConfigError as error:
+            return f"epollwsgi: {error}"
+        finally:
+            os.chdir(before)
+
+
+def build_one_thread() -> str:
+    """What the first lines of a start say of a settings file that names neither class nor threads."""
+    text = describe_load("gunicorn.conf.py", "workers = 3\n")
+    return f'<pre class="wrap"><samp>{escape(text, quote=False)}</samp></pre>'
 
 
 def build_signals() -> str:
@@ -145,15 +194,26 @@ def describe(kind: type) -> str:
 Tables = Mapping[str, Callable[[], str]]
 
 TABLES: dict[str, Tables] = {
-    "options.html": {
+    "settings.html": {
+        "mistakes": build_mistakes,
         "settings": build_settings,
-        "signals": build_signals,
-        "worker-signals": build_worker_signals,
         "exit-codes": build_exit_codes,
         "refusals": build_refusals,
     },
+    "gunicorn.html": {
+        "one-thread": build_one_thread,
+        "differences": html_gunicorn.build_differences,
+        "same": html_gunicorn.build_same,
+        "without-effect": html_gunicorn.build_without_effect,
+        "refused": html_gunicorn.build_refused,
+    },
+    "logs.html": {
+        "presets": html_logs.build_presets,
+        "atoms": html_logs.build_atoms,
+        "json-fields": html_logs.build_json_fields,
+    },
     "static.html": {"media-types": build_media_types},
-    "processes.html": {"hooks": build_hooks},
+    "processes.html": {"signals": build_signals, "worker-signals": build_worker_signals, "hooks": build_hooks},
 }
 
 

@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from epollwsgi.config.settings import DEFAULTS, OPTIONS, Option, show
+from epollwsgi.config.settings import DEFAULTS, OPTIONS, Option
+from epollwsgi.config.show import show
 from epollwsgi.process.signals import MASTER_SIGNALS, WORKER_SIGNALS, Table
 from tests.test_layers import LAYERS
 
@@ -20,17 +21,23 @@ COMMAND = r"<!-- command:%s -->\n```sh\n(.+)\n```\n"
 
 
 def build_settings() -> str:
-    """The settings that have an effect, and below them the names of those that are only accepted so far."""
+    """The settings that have an effect, and below them the names of the others."""
     rows = ["| setting | option | default | meaning |", "|---|---|---|---|"]
     rows += [build_setting(name, option) for name, option in OPTIONS.items() if option.honoured]
-    waiting = ", ".join(f"`{name}`" for name, option in OPTIONS.items() if not option.honoured)
-    return "\n".join(rows) + f"\n\nAccepted and checked, but not yet honoured: {waiting}."
+    waiting = [f"`{name}`" for name, option in OPTIONS.items() if not option.honoured and not option.refusal]
+    refused = [f"`{name}`" for name, option in OPTIONS.items() if option.refusal]
+    return (
+        "\n".join(rows)
+        + f"\n\nAccepted and checked, but not yet honoured: {', '.join(waiting)}."
+        + f" Refused until they are: {', '.join(refused)}."
+    )
 
 
 def build_setting(name: str, option: Option) -> str:
     """One row of the table of settings."""
     flags = ", ".join(f"`{flag}`" for flag in option.flags) + (f" {option.metavar}" if option.metavar else "")
-    default = show(name, getattr(DEFAULTS, name)).strip('"')
+    value = getattr(DEFAULTS, name)
+    default = value if isinstance(value, str) else show(name, value).strip('"')
     shown = f"`{default}`" if default not in ("", "[]") else ""
     if option.unit == "seconds":
         shown += " s"

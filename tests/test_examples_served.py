@@ -91,7 +91,7 @@ def test_root_leads_to_the_tour_where_there_is_no_site() -> None:
     assert (reply.status, reply.get("Location")) == (302, "/app")
 
 
-@pytest.mark.parametrize("path", ["", "index.html", "style.css", "logo.svg", "favicon.ico", "options.html"])
+@pytest.mark.parametrize("path", ["", "index.html", "style.css", "logo.svg", "favicon.ico", "settings.html"])
 def test_site_is_served_beside_the_application(server: Server, path: str) -> None:
     """In the root of the repository, by the settings in pyproject.toml."""
     reply = ask_socket(server, "GET", f"/{path}")

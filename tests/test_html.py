@@ -6,7 +6,6 @@ import itertools
 import re
 import shlex
 import struct
-import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -16,11 +15,13 @@ from xml.etree import ElementTree
 import click
 import pytest
 
+from epollwsgi.cli import build_command
 from epollwsgi.commands.table import COMMANDS
-from epollwsgi.config.settings import OPTIONS
-from epollwsgi.process.hooks import HOOKS, argument_count
+from epollwsgi.config.settings import FORWARDED_FIELDS, OPTIONS, SECURE_SCHEME_HEADERS
+from epollwsgi.logs.presets import PRESETS
+from epollwsgi.process.hooks import HOOKS
 from examples.app import app
-from tests import html_tables
+from tests import html_gunicorn, html_tables
 from tests.browser import Browser
 from tests.pages import Page
 from tests.support import Client, Server, ServerFactory
@@ -55,9 +56,13 @@ def test_the_site_has_its_pages() -> None:
     assert {
         "index.html",
         "start.html",
-        "options.html",
+        "settings.html",
+        "gunicorn.html",
         "static.html",
         "processes.html",
+        "proxies.html",
+        "logs.html",
+        "python.html",
         "how.html",
         "numbers.html",
         "404.html",
@@ -207,7 +212,36 @@ def test_a_table_on_another_page_is_an_error() -> None:
 
 
 def test_every_setting_has_its_row() -> None:
-    assert set(OPTIONS) <= set(read_page("options.html").ids())
+    assert set(OPTIONS) <= set(read_page("settings.html").ids())
+
+
+def test_every_setting_of_gunicorn_stands_once() -> None:
+    """gunicorn is asked for its settings, and the page for what becomes of each."""
+    from gunicorn.config import KNOWN_SETTINGS
+
+    known = sorted(setting.name for setting in KNOWN_SETTINGS)
+    lists = (
+        html_gunicorn.names_that_differ,
+        html_gunicorn.names_that_mean_the_same,
+        html_gunicorn.names_without_effect,
+        html_gunicorn.names_refused,
+    )
+    assert sorted(name for names in lists for name in names()) == known
+    assert not html_gunicorn.OWN & set(known)
+    text = (SITE / "gunicorn.html").read_text("utf-8")
+    assert [name for name in known if f'id="{name}"' not in text and f'"settings.html#{name}"' not in text] == []
+
+
+def test_every_word_of_forwarded_fields_has_its_row() -> None:
+    page = read_page("proxies.html")
+    assert [text for text in page.texts["th"] if text in FORWARDED_FIELDS] == list(FORWARDED_FIELDS)
+    fields = " ".join(page.texts["td"]).lower()
+    assert all(name.lower() in fields for name, _ in SECURE_SCHEME_HEADERS)
+
+
+def test_every_preset_is_shown() -> None:
+    words = re.findall(r"--access-logformat ([a-z]+)", " ".join(read_page("logs.html").texts["dt"]))
+    assert words == list(PRESETS)
 
 
 def test_every_hook_has_its_row() -> None:
@@ -218,13 +252,13 @@ def test_every_hook_has_its_row() -> None:
 
 
 def test_a_page_without_its_markers_is_an_error() -> None:
-    with pytest.raises(ValueError, match="settings:begin"):
-        html_tables.fill("<!-- settings:end -->\n", html_tables.TABLES["options.html"])
+    with pytest.raises(ValueError, match="mistakes:begin"):
+        html_tables.fill("<!-- mistakes:end -->\n", html_tables.TABLES["settings.html"])
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_options_that_are_mentioned_exist(name: str) -> None:
-    known = {flag for option in OPTIONS.values() for flag in option.flags}
+    known = {flag for param in build_command().params if isinstance(param, click.Option) for flag in param.opts}
     known |= {flag for command in COMMANDS for flag in flags_of(command)}
     assert set(find_flags(read_page(name))) <= known
 
@@ -255,50 +289,13 @@ def test_flags_are_found() -> None:
 def find_flags(page: Page) -> list[str]:
     """What looks like an option in a command that starts the server, or stands by itself."""
     commands = page.texts.get("code", []) + page.texts.get("dt", [])
-    lines = [line for text in commands for line in text.splitlines() if line.startswith(("epollwsgi", "-"))]
+    lines = [
+        line
+        for text in commands
+        for line in text.replace(" \\\n", " ").splitlines()
+        if line.startswith(("epollwsgi", "-"))
+    ]
     return [flag for line in lines for flag in re.findall(r"(?<!\S)--?[a-z][a-z_-]*", line)]
-
-
-def test_settings_file_of_the_page_is_one() -> None:
-    text = next(text for text in read_page("start.html").texts["pre"] if "[tool.epollwsgi]" in text)
-    for name, value in tomllib.loads(text)["tool"]["epollwsgi"].items():
-        option = OPTIONS[name]
-        for item in value if option.many else [value]:
-            option.parse(item)
-
-
-def test_options_of_the_unit_exist_and_its_lines_are_settings() -> None:
-    """The service of the page starts the server with options that it has."""
-    units = [text for text in read_page("processes.html").texts["pre"] if "[Service]" in text]
-    assert units
-    known = {flag for option in OPTIONS.values() for flag in option.flags}
-    for unit in units:
-        assert all(re.fullmatch(r"\[[A-Z][a-z]+\]|[A-Z][A-Za-z]+=\S.*|", line) for line in unit.splitlines())
-        command = next(line for line in unit.splitlines() if line.startswith("ExecStart="))
-        flags = re.findall(r"(?<!\S)--?[a-z][a-z-]*", command)
-        assert flags
-        assert set(flags) <= known
-
-
-def test_hooks_of_the_page_can_be_called() -> None:
-    """The settings file of the page is Python, and its functions take what the table says."""
-    text = next(text for text in read_page("processes.html").texts["pre"] if "def post_fork" in text)
-    names: dict[str, object] = {}
-    exec(compile(text, "gunicorn.conf.py", "exec"), names)
-    found = {name: value for name, value in names.items() if name in HOOKS}
-    assert len(found) >= 2
-    for name, function in found.items():
-        assert callable(function)
-        assert argument_count(name, function) == HOOKS[name].signatures[0].count(",") + 1
-        value = OPTIONS[name].parse(function)
-        assert value is function
-
-
-def test_addresses_of_the_page_are_addresses() -> None:
-    texts = [text[3:] for text in read_page("start.html").texts["dt"] if text.startswith("-b ")]
-    assert len(texts) == 5
-    for text in texts:
-        assert str(OPTIONS["bind"].parse(text)) == text
 
 
 # --- served -----------------------------------------------------------------------------------------------------------
@@ -323,7 +320,7 @@ def get(server: Server, path: str) -> tuple[int, str, bytes]:
         ("/style.css", "style.css", "text/css; charset=utf-8"),
         ("/logo.svg", "logo.svg", "image/svg+xml"),
         ("/favicon.ico", "favicon.ico", "image/"),
-        ("/options", "options.html", "text/html; charset=utf-8"),
+        ("/settings", "settings.html", "text/html; charset=utf-8"),
         ("/how.html", "how.html", "text/html; charset=utf-8"),
     ],
 )

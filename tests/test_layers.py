@@ -21,19 +21,23 @@ LAYERS: tuple[tuple[int, tuple[str, ...], str], ...] = (
         1,
         (
             *("http/grammar", "http/dates", "config/values", "spool", "file_wrapper", "pagecache", "helper"),
-            *("baton", "seats", "states", "log_sink", "scoreboard", "codings", "commands/show", "commands/table"),
+            *("config/lines", "config/differences", "config/destinations", "logs/writer", "logs/sink", "logs/text"),
+            *("baton", "seats", "states", "scoreboard", "codings", "commands/show", "commands/table"),
         ),
         "patterns beside their ABNF, dates, converters, codings, spools, states, figures of all workers",
     ),
     (
         2,
-        ("http/fields", "http/response", "http/conditional", "http/negotiation", "config/settings", "outbox"),
+        (
+            *("http/fields", "http/response", "http/conditional", "http/negotiation", "outbox"),
+            *("config/settings", "config/toml_file", "config/gunicorn_names", "config/python_file", "logs/syslog"),
+        ),
         "fields, responses, conditions and preferences as values; the one table of settings; what waits to be sent",
     ),
     (
         3,
         (
-            *("http/head", "config/load", "importer", "log"),
+            *("http/head", "http/forwarded", "config/load", "importer", "logs/error_log", "logs/python_logging"),
             *("static/paths", "static/media_types", "static/beneath"),
         ),
         "heads of requests; sources of settings, module:attr, logs; from a URL to a file",
@@ -41,18 +45,37 @@ LAYERS: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (
         4,
         (
-            *("http/body", "http/memory", "static/heads", "static/rules", "listener", "loop", "routes", "sink"),
-            "command_line",
+            *("http/body", "http/memory", "http/refused", "static/heads", "static/rules", "listener", "loop"),
+            *("routes", "sink", "logs/format", "logs/exclude", "logs/standin", "config/show", "command_help"),
         ),
         "contents; `_headers` and `_redirects`; listening sockets; epoll and deadlines; what is learned of routes",
     ),
-    (5, ("static/cache", "static/replies", "answer"), "open files; what the application gives to response"),
+    (
+        5,
+        (
+            *("static/cache", "static/replies", "answer", "config/checks"),
+            *("logs/atoms", "logs/entry", "logs/presets", "logs/statsd"),
+        ),
+        "open files; what the application gives to response",
+    ),
     (
         6,
-        ("static/siblings", "static/fresh", "static/mounts", "static/listing", "wsgi"),
+        (
+            "static/siblings",
+            "static/fresh",
+            "static/mounts",
+            "static/listing",
+            "wsgi",
+            "command_line",
+            "logs/access_log",
+        ),
         "compressed copies, roots, listings; one call of the application",
     ),
-    (7, ("static/shelf", "crew", "upgrades", "body"), "the threads of a worker; collecting a request's content"),
+    (
+        7,
+        ("static/shelf", "crew", "upgrades", "body", "logs/opening", "logs/notes"),
+        "the threads of a worker; collecting a request's content; opening the logs",
+    ),
     (8, ("static/variants", "static/lookup", "leader"), "file of a path; which thread calls the application"),
     (9, ("static/handler",), "file to reply"),
     (9, ("spread",), "which worker takes a new connection"),
@@ -73,14 +96,16 @@ LAYERS: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (16, ("process/request_hooks", "process/reloader", "process/fleet", "process/upgrade"), "who starts, who ends"),
     (17, ("process/station", "process/children"), "what a worker reports; the processes of a master"),
     (18, ("process/worker", "process/turnover"), "a worker from its first connection to its last; reload, upgrade"),
-    (19, ("process/boot",), "the life of a worker process"),
+    (19, ("process/boot", "process/background"), "the life of a worker process; a worker on a thread"),
     (20, ("process/master",), "keeps the workers alive"),
     (21, ("process/start",), "makes a server of settings"),
     (22, ("commands/siblings", "commands/serving", "commands/tree"), "what sub-commands know of a site"),
-    (23, ("commands/copies", "commands/files", "commands/rules"), "copies to write, mistakes to find"),
-    (24, ("commands/check", "commands/compress", "commands/explain"), "the sub-commands"),
+    (23, ("commands/copies", "commands/files", "commands/rules", "setting_help"), "copies to write, mistakes to find"),
+    (24, ("commands/check", "commands/compress", "commands/explain", "completion"), "the sub-commands"),
     (25, ("cli",), "the command"),
-    (26, ("__init__", "__main__"), "serve(), the version, python -m epollwsgi"),
+    (26, ("program", "__main__"), "a program that serves; python -m epollwsgi"),
+    (27, ("__init__", "testing"), "serve(), the version; a server within a test"),
+    (28, ("pytest_plugin",), "fixtures of pytest"),
 )
 LAYER_OF = {module: number for number, modules, _ in LAYERS for module in modules}
 PURE = ("http/", "static/paths")

@@ -16,18 +16,13 @@ import pytest
 
 from epollwsgi.config.settings import Settings
 from epollwsgi.errors import ConfigError
-from epollwsgi.log import (
+from epollwsgi.logs.error_log import (
     KINDS_COUNT,
     LIMIT_PER_SECOND,
-    PENDING_COUNT,
-    AccessLog,
     ErrorLog,
-    build_dev_line,
-    build_plain_dev_line,
-    escape_atom,
-    open_logs,
 )
-from epollwsgi.log_sink import Sink
+from epollwsgi.logs.opening import open_logs
+from epollwsgi.logs.sink import Sink
 
 LINE = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}\] \[(\d+)\] \[([A-Z]+)\] (.*)")
 
@@ -251,12 +246,8 @@ def test_full_disk_loses_lines() -> None:
     sink = Sink("/dev/full", 2)
     try:
         log = ErrorLog(sink)
-        access = AccessLog(sink, log)
-        access.add("a", "GET", "/", "HTTP/1.1", 200, 1, 0.1)
-        access.flush()
-        assert sink.lost_count == 1
         log.error("x")
-        assert sink.lost_count == 2
+        assert sink.lost_count == 1
         assert sink.lost_reason == "No space left on device"
     finally:
         os.close(sink.fd)
@@ -291,85 +282,6 @@ def test_long_write_in_parts_keeps_lines_whole(descriptors: contextlib.ExitStack
     assert len(whole) - 2 + sink.lost_count == count
 
 
-# --- access log -----------------------------------------------------------------------------------------------------
-
-
-def test_access_line_is_gunicorns_default_format(path: Path, descriptors: contextlib.ExitStack) -> None:
-    sink = open_sink(path, descriptors)
-    log = AccessLog(sink, ErrorLog(sink))
-    log.add("127.0.0.1", "GET", "/a?b=c", "HTTP/1.1", 200, 1234, 0.002, "http://x/", "curl/8")
-    log.add("", "POST", "/", "HTTP/1.0", 404, 0, 0.002, "", "")
-    assert len(log) == 2
-    assert path.read_bytes() == b"", "written before the flush"
-    log.flush()
-    log.flush()
-    assert len(log) == 0
-    stamp = r"\[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]"
-    first, second = path.read_text().splitlines()
-    assert re.fullmatch(rf'127\.0\.0\.1 - - {stamp} "GET /a\?b=c HTTP/1\.1" 200 1234 "http://x/" "curl/8"', first)
-    assert re.fullmatch(rf'- - - {stamp} "POST / HTTP/1\.0" 404 0 "-" "-"', second)
-
-
-ATOMS = [
-    ('say "hi"', r"say \x22hi\x22"),
-    ("back\\slash", r"back\x5cslash"),
-    ("a\r\nb\tc\0", r"a\x0d\x0ab\x09c\x00"),
-    ("\x7f\x80\x9f\xa0é", "\\x7f\\x80\\x9f\xa0é"),
-    ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
-    ("", "-"),
-]
-
-
-@pytest.mark.parametrize(("written", "shown"), ATOMS)
-def test_atoms_are_escaped(written: str, shown: str) -> None:
-    assert escape_atom(written) == shown
-
-
-@pytest.mark.parametrize("position", range(6))
-def test_no_atom_can_end_its_field(path: Path, descriptors: contextlib.ExitStack, position: int) -> None:
-    atoms = ["1.1.1.1", "GET", "/", "HTTP/1.1", "ref", "agent"]
-    atoms[position] = 'x" 200 "\n\x1b'
-    sink = open_sink(path, descriptors)
-    log = AccessLog(sink, ErrorLog(sink))
-    log.add(atoms[0], atoms[1], atoms[2], atoms[3], 200, 1, 0.1, atoms[4], atoms[5])
-    log.flush()
-    text = path.read_text("utf-8")
-    assert text.count("\n") == 1
-    assert text.count('"') == 6
-    assert "\x1b" not in text
-
-
-def test_thousands_of_lines_are_written_even_without_a_flush(path: Path, descriptors: contextlib.ExitStack) -> None:
-    sink = open_sink(path, descriptors)
-    log = AccessLog(sink, ErrorLog(sink))
-    for _ in range(PENDING_COUNT + 1):
-        log.add("a", "GET", "/", "HTTP/1.1", 200, 1, 0.1)
-    assert len(log) == 1
-    assert path.read_bytes().count(b"\n") == PENDING_COUNT
-
-
-def test_lost_access_lines_are_reported_in_the_error_log(path: Path, descriptors: contextlib.ExitStack) -> None:
-    reader, sink = make_pipe(descriptors)
-    descriptors.callback(os.close, reader)
-    log = AccessLog(sink, ErrorLog(open_sink(path, descriptors)))
-    for _ in range(2000):
-        log.add("127.0.0.1", "GET", "/" + "x" * 100, "HTTP/1.1", 200, 1, 0.1)
-    log.flush()
-    assert sink.lost_count > 0
-    assert path.read_bytes() == b""
-    read_all(reader)
-    log.add("127.0.0.1", "GET", "/", "HTTP/1.1", 200, 1, 0.1)
-    log.flush()
-    assert re.search(r"\d+ lines of the access log were lost: Resource temporarily unavailable\n", path.read_text())
-    assert sink.lost_count == 0
-
-
-def test_short_lines_for_a_terminal() -> None:
-    entry = (0.0, "127.0.0.1", "GET", '/a"b', "HTTP/1.1", 404, 1234, 0.0034, "", "")
-    assert build_plain_dev_line(entry, "12:00:00") == "12:00:00 404 GET /a\\x22b 1.2 kB, 3.4 ms\n"
-    assert "\x1b[33m404\x1b[0m" in build_dev_line(entry, "12:00:00")
-
-
 # --- opening --------------------------------------------------------------------------------------------------------
 
 
@@ -378,12 +290,10 @@ def test_logs_as_the_settings_have_them(tmp_path: Path) -> None:
     assert access is not None
     errors.info("no")
     errors.error("yes")
-    access.add("a", "GET", "/", "HTTP/1.1", 200, 1, 0.1)
-    access.flush()
     assert (tmp_path / "e").read_text().endswith("yes\n")
-    assert (tmp_path / "a").read_text().startswith("a - - [")
+    assert access.fd >= 0
     for log in (errors, access):
-        os.close(log._sink.fd)
+        log.close()
     for off in ("none", ""):
         errors, access = open_logs(Settings(errorlog=str(tmp_path / "e"), accesslog=off))
         assert access is None

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 import epollwsgi
+from epollwsgi.cli import build_command
+from epollwsgi.commands.table import COMMANDS
 from epollwsgi.config.load import load
 from epollwsgi.config.values import StaticMount
 from tests import readme_parts
@@ -56,7 +58,9 @@ def test_wheel_says_what_it_needs(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         info = f"epollwsgi-{epollwsgi.__version__}.dist-info"
         metadata = archive.read(f"{info}/METADATA").decode()
-        assert "epollwsgi = epollwsgi.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
+        entry_points = archive.read(f"{info}/entry_points.txt").decode()
+        assert "epollwsgi = epollwsgi.cli:main" in entry_points
+        assert "epollwsgi = epollwsgi.pytest_plugin" in entry_points
         assert any(name.startswith(f"{info}/licenses/") for name in archive.namelist())
     needed = re.findall(r"^Requires-Dist: (.*)$", metadata, re.MULTILINE)
     assert [line for line in needed if "extra ==" not in line] == ["click>=8.1"]
@@ -72,9 +76,10 @@ def test_version_is_stated_once_and_tops_the_changelog() -> None:
 
 
 def test_package_needs_only_click_and_the_standard_library() -> None:
-    allowed = {*sys.stdlib_module_names, "epollwsgi", "click"}
     wrong = set()
     for path in (ROOT / "epollwsgi").rglob("*.py"):
+        # pytest imports the plugin, and nothing else does.
+        allowed = {*sys.stdlib_module_names, "epollwsgi", "pytest" if path.name == "pytest_plugin.py" else "click"}
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Import):
                 wrong |= {alias.name for alias in node.names if alias.name.partition(".")[0] not in allowed}
@@ -108,7 +113,7 @@ def test_settings_of_the_checkout_serve_the_pages_at_the_root() -> None:
     finally:
         os.chdir(before)
     assert loaded.settings.static == (StaticMount("/", "html"),)
-    assert loaded.source("static") == "pyproject.toml [tool.epollwsgi]"
+    assert re.fullmatch(r"pyproject\.toml:\d+", loaded.source("static"))
 
 
 def test_console_script_is_installed_where_the_package_is() -> None:
@@ -116,7 +121,10 @@ def test_console_script_is_installed_where_the_package_is() -> None:
         scripts = importlib.metadata.distribution("epollwsgi").entry_points
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("epollwsgi is not installed here: pip install -e .")
-    assert [(script.name, script.value) for script in scripts] == [("epollwsgi", "epollwsgi.cli:main")]
+    assert sorted((script.group, script.name, script.value) for script in scripts) == [
+        ("console_scripts", "epollwsgi", "epollwsgi.cli:main"),
+        ("pytest11", "epollwsgi", "epollwsgi.pytest_plugin"),
+    ]
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
@@ -144,6 +152,27 @@ def test_readme_says_what_the_code_says(name: str) -> None:
     page = readme_parts.PAGE.read_text("utf-8")
     part = page.partition(f"<!-- {name}:begin -->\n")[2].partition(f"<!-- {name}:end -->\n")[0]
     assert part == readme_parts.PARTS[name]() + "\n", "rewrite it with: python -m tests.readme_parts"
+
+
+def test_options_of_the_readme_exist() -> None:
+    page = readme_parts.PAGE.read_text("utf-8")
+    blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    commands = [line.partition("  #")[0] for line in blocks.splitlines() if line.startswith("epollwsgi ")]
+    commands = [command for command in commands if command.split()[1] not in COMMANDS]
+    assert len(commands) > 5
+    inline = re.findall(r"(?<!`)`(--?[a-z][a-z_-]*)", page)
+    flags = {word for command in commands for word in command.split() if word.startswith("-") and word != "-"}
+    known = {flag for param in build_command().params for flag in param.opts}
+    known |= {f"--{name}" for name in ("force", "jobs")}  # of the sub-commands
+    assert (flags | set(inline)) - known == set()
+
+
+def test_settings_file_of_the_readme_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = readme_parts.PAGE.read_text("utf-8")
+    [text] = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "epollwsgi.toml").write_text(text, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert load({}, {}).settings.static == (StaticMount("/assets", "./public"),)
 
 
 def test_top_level_of_the_repository() -> None:

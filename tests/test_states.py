@@ -14,7 +14,7 @@ from epollwsgi.config.settings import Settings
 from epollwsgi.config.values import TCPBind
 from epollwsgi.connection import Connection
 from epollwsgi.listener import open_listeners
-from epollwsgi.log import open_logs
+from epollwsgi.logs.opening import open_logs
 from epollwsgi.output import RESET_ON_CLOSE, Output
 from epollwsgi.process.worker import Worker
 from epollwsgi.states import APP, BODY, CLOSED, HEAD, LINGER, NEXT, SEND, State

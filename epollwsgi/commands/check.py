@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
+from epollwsgi.command_help import write_section
 from epollwsgi.command_line import (
     as_directory,
     build_options,
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
 
     from epollwsgi.config.settings import Settings
 
-EXAMPLES: Final = """\
-  epollwsgi check ./html                             a site
-  epollwsgi check app:app --static /assets=./public  an application, and the files beside it
-"""
+EXAMPLES: Final = (
+    ("epollwsgi check ./html", "a site"),
+    ("epollwsgi check app:app --static /assets=./public", "an application, and the files beside it"),
+)
 MAX_FINDINGS: Final = 10_000
 
 
@@ -67,10 +68,10 @@ def build_command() -> click.Command:
         return target or "", given_values(ctx, values)
 
     class Shown(click.Command):
-        """Shows the examples as they are."""
+        """Shows examples below the options."""
 
         def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-            formatter.write("\nExamples:\n" + EXAMPLES)
+            write_section(formatter, "Examples", EXAMPLES)
 
     return Shown(
         "epollwsgi check",

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from epollwsgi.codings import CODINGS, Coding, available, coding_of
+from epollwsgi.command_help import write_section
 from epollwsgi.commands.copies import Job, Outcome, Result, remove_unfinished, write_copy
 from epollwsgi.commands.show import count_of, show_path, show_size
 from epollwsgi.commands.siblings import describe_sibling
@@ -35,10 +36,10 @@ from epollwsgi.static.paths import is_configuration
 if TYPE_CHECKING:
     import click
 
-EXAMPLES: Final = """\
-  epollwsgi compress ./html            every file that is worth it, whatever changed since the last time
-  epollwsgi compress --force ./html    all of them anew
-"""
+EXAMPLES: Final = (
+    ("epollwsgi compress ./html", "every file that is worth it, whatever changed since the last time"),
+    ("epollwsgi compress --force ./html", "all of them anew"),
+)
 EXTRA: Final = "pip install 'epollwsgi[compress]'"
 PR_SET_PDEATHSIG: Final = 1
 ENDING: Final = (signal.SIGINT, signal.SIGTERM)
@@ -94,10 +95,10 @@ def build_command() -> click.Command:
         return compress(directory, force=force, process_count=jobs or cpu_count(), allow_source=allow_source)
 
     class Shown(click.Command):
-        """Shows the examples as they are."""
+        """Shows examples below the options."""
 
         def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-            formatter.write("\nExamples:\n" + EXAMPLES)
+            write_section(formatter, "Examples", EXAMPLES)
 
     return Shown(
         "epollwsgi compress",

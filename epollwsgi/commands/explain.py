@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from epollwsgi.command_help import write_section
 from epollwsgi.command_line import (
     as_directory,
     build_options,
@@ -25,8 +26,9 @@ from epollwsgi.errors import HTTPError, UsageError
 from epollwsgi.http import response as r
 from epollwsgi.http.dates import format_date
 from epollwsgi.http.fields import Environ
+from epollwsgi.http.forwarded import Forwarding
 from epollwsgi.http.head import HeadParser, RequestLine, body_length, check_host, expects_continue, is_kept
-from epollwsgi.service import SERVER_SOFTWARE, head_limits
+from epollwsgi.service import SERVER_SOFTWARE, build_forwarding, head_limits
 
 if TYPE_CHECKING:
     import click
@@ -34,10 +36,10 @@ if TYPE_CHECKING:
     from epollwsgi.config.settings import Settings
     from epollwsgi.static.replies import Reply
 
-EXAMPLES: Final = """\
-  epollwsgi explain GET /p.js -H 'Accept-Encoding: br' ./html
-  epollwsgi explain GET /assets/p.js app:app --static /assets=./public
-"""
+EXAMPLES: Final = (
+    ("epollwsgi explain GET /p.js -H 'Accept-Encoding: br' ./html", ""),
+    ("epollwsgi explain GET /assets/p.js app:app --static /assets=./public", ""),
+)
 FIELD: Final = re.compile(r"[^\r\n\0:]+:[^\r\n\0]*")
 
 
@@ -84,10 +86,10 @@ def build_command() -> click.Command:
         return Asked(method, path, target or "", field, given_values(ctx, values))
 
     class Shown(click.Command):
-        """Shows the examples as they are."""
+        """Shows examples below the options."""
 
         def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-            formatter.write("\nExamples:\n" + EXAMPLES)
+            write_section(formatter, "Examples", EXAMPLES)
 
     return Shown(
         "epollwsgi explain",
@@ -110,11 +112,14 @@ def build_command() -> click.Command:
 def explain(asked: Asked, settings: Settings, application: str) -> tuple[list[str], bytes]:
     """The steps, in whole sentences, and the head of the response; b'' where the application makes it."""
     steps: list[str] = []
+    forwarding = build_forwarding(settings)
     parser = HeadParser(
         head_limits(settings),
         header_map=settings.header_map,
         script_name=settings.script_name,
         on_dropped=lambda name: steps.append(f"The field {name} is dropped (header_map = {settings.header_map})."),
+        names=forwarding.names,
+        believe=lambda environ: steps.append(explain_forwarded(forwarding, settings, environ)),
     )
     common = build_common(settings)
     try:
@@ -136,6 +141,21 @@ def explain(asked: Asked, settings: Settings, application: str) -> tuple[list[st
         return steps, build_refusal(404, request.method, common)
     steps.append(f"The request goes to the application {application}, which makes the response.")
     return steps, b""
+
+
+def explain_forwarded(forwarding: Forwarding, settings: Settings, environ: Environ) -> str:
+    """What a trusted proxy says with its fields. environ stays as it is: nobody knows who will send them."""
+    believed = environ.copy()
+    whom = f"From a peer in forwarded_allow_ips = {','.join(settings.forwarded_allow_ips)} "
+    try:
+        forwarding.apply(believed)
+    except HTTPError as error:
+        return f"{whom}it is refused with {error.status}: {error}."
+    items = [f"{key} = {value}" for key, value in believed.items() if environ.get(key) != value]
+    fields = f"forwarded_fields = {','.join(settings.forwarded_fields)}"
+    if not items:
+        return f"{whom}the forwarding fields change nothing ({fields})."
+    return f"{whom}the forwarding fields mean {', '.join(items)} ({fields}); from others they change nothing."
 
 
 def build_common(settings: Settings) -> bytes:

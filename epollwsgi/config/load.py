@@ -9,13 +9,16 @@ It knows files, variables and their order, and remembers the source of each valu
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from epollwsgi.config import settings as table
-from epollwsgi.config.settings import DEFAULTS, IGNORED, OPTIONS, Settings
-from epollwsgi.config.values import bind_of_port
+from epollwsgi.config.gunicorn_names import GUNICORN_ONLY, Verdict, judge, known_worker_class
+from epollwsgi.config.lines import Source, python_lines
+from epollwsgi.config.python_file import put_first, read_module, read_python, read_text
+from epollwsgi.config.settings import DEFAULTS, OPTIONS, Option, Settings
+from epollwsgi.config.toml_file import read_toml
+from epollwsgi.config.values import bind_of_port, hook
 from epollwsgi.errors import ConfigError
 
 Given = Mapping[str, object]  # names of settings with values as they were written
@@ -23,9 +26,11 @@ Given = Mapping[str, object]  # names of settings with values as they were writt
 COMMAND_LINE = "command line"
 GUNICORN_ARGS = "environment GUNICORN_CMD_ARGS"
 PYPROJECT = "pyproject.toml"
+SECTION = ("tool", "epollwsgi")
 SETTINGS_FILES = ("epollwsgi.toml", "gunicorn.conf.py")
 PREFIX = "EPOLLWSGI_"
 OUR_TESTS = "EPOLLWSGI_TEST_"  # switches of the test suite, which starts servers that inherit them
+MOST_SHOWN = 100  # characters of a value in a message
 VARIABLES = (  # other variables, and the setting that each one fills
     ("WEB_CONCURRENCY", "workers"),
     ("PORT", "bind"),
@@ -40,26 +45,49 @@ class Loaded:
 
     settings: Settings = DEFAULTS
     sources: dict[str, str] = field(default_factory=dict)
+    item_sources: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of settings that have several values
     files: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     ignored: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
-    def set(self, source: str, given: Given) -> None:
+    def set(self, source: Source | str, given: Given) -> None:
         """Take over values of one source, which wins over those before it. Raises ConfigError."""
         found: dict[str, Any] = {}
+        source = source if isinstance(source, Source) else Source(source)
         for name, value in given.items():
-            if name in IGNORED:
-                self.ignored[name] = source
+            place = source.place(name)
+            if name in GUNICORN_ONLY:
+                self._set_foreign(place, name, value)
                 continue
             if name not in OPTIONS:
-                raise ConfigError(f"{source}: {name}: no such setting{did_you_mean(name)}")
+                raise ConfigError(f"{place}: {escape(name)}: no such setting{did_you_mean(name)}")
             found[name] = convert(source, name, value)
-            self.sources[name] = source
+            self.sources[name] = place
+            if OPTIONS[name].many:
+                self.item_sources[name] = tuple(source.place(name, item) for item in range(len(found[name])))
         self.settings = replace(self.settings, **found)
 
-    def source(self, name: str) -> str:
-        """Where the value of a setting comes from."""
-        return self.sources.get(name, "default")
+    def _set_foreign(self, place: str, name: str, value: object) -> None:
+        """Take note of a setting that only gunicorn has; the last source that names it counts."""
+        self.ignored.pop(name, None)
+        self.refused.pop(name, None)
+        verdict = judge(name, value)
+        if verdict is Verdict.IGNORED:
+            self.ignored[name] = place
+        elif verdict is Verdict.REFUSED:
+            written = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            self.refused[name] = f"{place}: {name} = {show_written(written)}: {GUNICORN_ONLY[name].reason}"
+
+    def source(self, name: str, item: int = -1) -> str:
+        """Where the value of a setting comes from, or one of its values where it has several."""
+        items = self.item_sources.get(name, ())
+        return items[item] if 0 <= item < len(items) else self.sources.get(name, "default")
+
+    def locate(self, error: ConfigError) -> ConfigError:
+        """The same mistake with its source before it, where it is told as `NAME = VALUE: ...`, as later steps do."""
+        name = str(error).partition(" = ")[0]
+        return ConfigError(f"{self.source(name)}: {error}") if name in OPTIONS and name in self.sources else error
 
 
 def load(command_line: Given, environ: Mapping[str, str], gunicorn_args: Given | None = None) -> Loaded:
@@ -69,11 +97,12 @@ def load(command_line: Given, environ: Mapping[str, str], gunicorn_args: Given |
     """
     loaded = Loaded()
     if os.path.isfile(PYPROJECT):
-        section = read_toml(PYPROJECT).get("tool", {}).get("epollwsgi")
+        section = read_toml(PYPROJECT, SECTION)
         if section is not None:
-            loaded.files.append(f"{PYPROJECT} [tool.epollwsgi]")
-            loaded.set(loaded.files[-1], as_table(loaded.files[-1], section))
+            loaded.files.append(section[0].label)
+            loaded.set(*section)
     gunicorn_file = load_file(loaded, command_line, environ, gunicorn_args or {})
+    before = replace(loaded, sources=dict(loaded.sources))
     for variable, name in VARIABLES:
         if environ.get(variable):
             value = bind_variable(environ[variable]) if name == "bind" else environ[variable]
@@ -81,10 +110,27 @@ def load(command_line: Given, environ: Mapping[str, str], gunicorn_args: Given |
     loaded.set(GUNICORN_ARGS, gunicorn_args or {})
     for variable in sorted(environ):
         if variable.startswith(PREFIX) and not variable.startswith(OUR_TESTS):
-            loaded.set(f"environment {variable}", {variable.removeprefix(PREFIX).lower(): environ[variable]})
+            name, written = variable.removeprefix(PREFIX).lower(), environ[variable]
+            has_items = name in OPTIONS and OPTIONS[name].many  # which a variable can only hold with commas
+            loaded.set(f"environment {variable}", {name: written.split(",") if has_items else written})
     loaded.set(COMMAND_LINE, command_line)
+    for refusal in loaded.refused.values():
+        raise ConfigError(refusal)
+    if gunicorn_file:
+        note_variables(loaded, before, gunicorn_file)
     settle_threads(loaded, gunicorn_file or ("GUNICORN_CMD_ARGS" if gunicorn_args else ""))
     return loaded
+
+
+def note_variables(loaded: Loaded, before: Loaded, file: str) -> None:
+    """Tell where a variable changes what a file in gunicorn's format says: in gunicorn these are but defaults.
+
+    before: as it was when the file had been read.
+    """
+    for variable, name in VARIABLES:
+        is_changed = getattr(loaded.settings, name) != getattr(before.settings, name)
+        if is_changed and before.source(name).startswith(file) and loaded.source(name) == f"environment {variable}":
+            loaded.notes.append(f"{name}: {variable} wins over {before.source(name)}; in gunicorn it does not")
 
 
 def bind_variable(port: str) -> str:
@@ -101,17 +147,24 @@ def load_file(loaded: Loaded, command_line: Given, environ: Mapping[str, str], g
     path = str(named or loaded.settings.config or next(filter(os.path.isfile, SETTINGS_FILES), ""))
     if not path:
         return ""
+    put_first()
     module = path.removeprefix("python:") if path.startswith("python:") else ""
     path = path.removeprefix("file:")
     in_python = bool(module) or not path.endswith(".toml")
     if in_python:
-        given = select_settings(loaded, path, read_module(module) if module else read_python(path))
+        names = read_module(module) if module else read_python(path)
+        source = Source(path) if module else Source(path, path, python_lines(read_text(path)))
+        given = select_settings(loaded, source, names)
     else:
-        given = read_toml(path)
-        if os.path.basename(path) == PYPROJECT:
-            given = as_table(path, given.get("tool", {}).get("epollwsgi", {}))
-    loaded.files.append(path)
-    loaded.set(path, given)
+        found = read_toml(path, SECTION if os.path.basename(path) == PYPROJECT else ())
+        if found is None:
+            raise ConfigError(f"settings file {path}: there is no table [{'.'.join(SECTION)}] in it")
+        source, given = found
+    if given.pop("config", None):
+        loaded.notes.append(f"{source.place('config')}: config has no effect in a settings file")
+    loaded.set(source, given)
+    if source.label not in loaded.files:
+        loaded.files.append(source.label)
     return path if in_python else ""
 
 
@@ -136,156 +189,102 @@ def settle_threads(loaded: Loaded, gunicorn_source: str) -> None:
 # --- one value ------------------------------------------------------------------------------------------------------
 
 
-def convert(source: str, name: str, value: object) -> object:
+def convert(source: Source, name: str, value: object) -> object:
     """The value of a setting as its table entry reads it. Raises ConfigError."""
     option = OPTIONS[name]
+    written, item = value, -1
+    found = []
     try:
         if name == "worker_class":
             value = known_worker_class(value)
         if not option.many:
             return option.parse(value)
-        return tuple(option.parse(item) for item in split_items(value, option.many))
+        for item, written in enumerate(split_items(value, option)):  # noqa: B007
+            found.append(option.parse(written))
     except ValueError as error:
-        written = repr(value) if not callable(value) else "a function"
-        raise ConfigError(f"{source}: {name} = {written}: {error}") from None
+        raise ConfigError(f"{source.place(name, item)}: {name} = {show_written(written)}: {error}") from None
+    return tuple(found)
 
 
-def split_items(value: object, many: str) -> Iterable[object]:
-    """The items of a setting that has several: a text is split at commas; a 'list' also within its items."""
+def show_written(value: object) -> str:
+    """A value as somebody wrote it, on one line and not too long."""
+    if callable(value):
+        return "a function"
+    text = escape(repr(value))
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}... ({len(text)} characters)"
+
+
+def escape(text: str) -> str:
+    """A text that a terminal can be given: what cannot be printed stands there as an escape."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def split_items(value: object, option: Option) -> Iterable[object]:
+    """The items of a setting that has several: the texts of a 'list' are split at commas, others are one item each.
+
+    A table stands for items KEY=VALUE where that is how an item is written, as for static mounts.
+    """
+    many = option.many
     if value is None:
         return []
+    if isinstance(value, Mapping) and "=" in option.metavar:
+        return [join_item(*pair) for pair in value.items()]
     if isinstance(value, str):
-        return [item for item in value.split(",") if item.strip()]
+        return [item for item in (value.split(",") if many == "list" else [value]) if item.strip()]
     if not isinstance(value, list | tuple):
         raise ValueError("a list of texts is allowed")
     if many == "items":
         return value
-    return [part for item in value for part in (split_items(item, many) if isinstance(item, str) else [item])]
+    return [part for item in value for part in (split_items(item, option) if isinstance(item, str) else [item])]
 
 
-def known_worker_class(value: object) -> object:
-    """A class of gunicorn's by the word for it. Raises ValueError with the reason for one that cannot be had here."""
-    if not isinstance(value, str):
-        raise ValueError("gthread or sync is allowed; there are no worker classes to replace here")
-    if value in ("gthread", "sync"):
-        return value
-    if value.startswith("gunicorn.workers.") and value.endswith((".SyncWorker", ".ThreadWorker")):
-        return "sync" if value.endswith(".SyncWorker") else "gthread"
-    if "gevent" in value or "eventlet" in value:
-        raise ValueError(
-            "gthread or sync is allowed; slow calls need no green threads here, and patched sockets break them"
-        )
-    if "uvicorn" in value or "asgi" in value.lower():
-        raise ValueError("gthread or sync is allowed; this server runs WSGI applications, not ASGI ones")
-    raise ValueError("gthread or sync is allowed; this server has one kind of worker and loads no other")
+def join_item(key: object, value: object) -> str:
+    """An item of which a table holds the two halves. Raises ValueError."""
+    if not isinstance(key, str) or not isinstance(value, str | os.PathLike) or "=" in key:
+        raise ValueError(f"{key!r}: a table of texts is allowed, and no = in their names")
+    return f"{key}={os.fspath(value)}"
 
 
 def did_you_mean(name: str, among: Iterable[str] = ()) -> str:
-    """`; did you mean NAME?` for the nearest name, or nothing."""
+    """`; did you mean NAME?` for the setting of that option, or else for the nearest name, or nothing."""
     from difflib import get_close_matches  # only wanted for a mistake
 
-    near = get_close_matches(name.lower().replace("-", "_"), list(among) or [*OPTIONS, *IGNORED], 1, 0.6)
+    if among:
+        near = get_close_matches(name.lower(), list(among), 1, 0.6)
+    else:
+        flag = f"--{name.lstrip('-').replace('_', '-')}"
+        near = [known for known, option in (OPTIONS | GUNICORN_ONLY).items() if flag in option.flags]
+        near = near or get_close_matches(name.lower().replace("-", "_"), [*OPTIONS, *GUNICORN_ONLY], 1, 0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def read_toml(path: str) -> dict[str, Any]:
-    """A TOML file. Raises ConfigError."""
-    import tomllib
-
-    try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise ConfigError(f"settings file {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"settings file {path}: not TOML: {error}") from None
-
-
-def as_table(source: str, value: object) -> dict[str, Any]:
-    """The table that settings stand in. Raises ConfigError."""
-    if not isinstance(value, dict):
-        raise ConfigError(f"{source}: a table of settings is allowed")
-    return value
-
-
-def read_python(path: str) -> dict[str, Any]:
-    """The names that a settings file in Python defines. Raises ConfigError, with the traceback if it fails."""
-    import runpy
-
-    if not os.path.isfile(path):
-        raise ConfigError(
-            f"settings file {path}: {os.strerror(2) if not os.path.exists(path) else 'not a regular file'}"
-        )
-    return guarded(path, lambda: runpy.run_path(path, run_name="__config__"))
-
-
-def read_module(name: str) -> dict[str, Any]:
-    """The names that a module with settings defines, `-c python:NAME`. Raises ConfigError."""
-    import importlib
-
-    return guarded(f"python:{name}", lambda: vars(importlib.import_module(name)))
-
-
-def guarded(source: str, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `read` returns; an exception of the file's own code becomes a ConfigError with its traceback."""
-    import traceback
-
-    try:
-        return read()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if not frame.filename.startswith("<frozen ") and frame.filename != __file__]
-        lines = traceback.format_list(own) + traceback.format_exception_only(error)
-        raise ConfigError(f"settings file {source}: it raised\n{''.join(lines).rstrip()}") from None
-
-
-def select_settings(loaded: Loaded, source: str, names: Mapping[str, Any]) -> dict[str, Any]:
+def select_settings(loaded: Loaded, source: Source, names: Mapping[str, Any]) -> dict[str, Any]:
     """The settings among the names of a file in Python, which may hold helpers and imports of its own."""
-    given = {}
+    given = {name: value for name, value in names.items() if is_setting(name, value)}
     for name, value in names.items():
-        if name in OPTIONS or name in IGNORED:
-            if value is not None:  # None is gunicorn's word for 'not set'
-                given[name] = value
-        elif not name.startswith("_") and isinstance(value, str | int | float | list) and did_you_mean_closely(name):
-            loaded.notes.append(f"{source}: {name} is no setting{did_you_mean(name)}")
+        if name.startswith("_") or name in OPTIONS or name in GUNICORN_ONLY:
+            continue
+        if isinstance(value, str | int | float | list) and (meant := meant_closely(name)) and meant not in given:
+            loaded.notes.append(f"{source.place(name)}: {name} is no setting; did you mean {meant}?")
     return given
 
 
-def did_you_mean_closely(name: str) -> bool:
-    """True if a name differs from that of a setting by hardly more than a slip of the pen."""
+def is_setting(name: str, value: object) -> bool:
+    """True if a name of a file in Python is a setting with a value: None is gunicorn's word for 'not set'.
+
+    A function or a module whose name happens to be that of a setting is none where the setting takes no functions.
+    """
+    if value is None or (name not in OPTIONS and name not in GUNICORN_ONLY):
+        return False
+    is_code = callable(value) or isinstance(value, type(os))
+    return not is_code or name in GUNICORN_ONLY or name == "worker_class" or OPTIONS[name].parse is hook
+
+
+def meant_closely(name: str) -> str:
+    """The setting whose name differs from this one by hardly more than a slip of the pen, or ''."""
     from difflib import get_close_matches
 
-    return bool(get_close_matches(name, [*OPTIONS, *IGNORED], 1, 0.88))
-
-
-# --- what the operator is told --------------------------------------------------------------------------------------
-
-
-def describe_not_honoured(loaded: Loaded) -> str:
-    """`not yet honoured: workers (4), ...` for settings that are checked but have no effect yet, or ''."""
-    found = [
-        name if callable(value) or isinstance(value, Mapping) else f"{name} ({table.show(name, value)})"
-        for name, option in OPTIONS.items()
-        if not option.honoured
-        and (value := getattr(loaded.settings, name)) != getattr(DEFAULTS, name)
-        and value != option.in_effect
-    ]
-    return "not yet honoured: " + ", ".join(found) if found else ""
-
-
-def describe_ignored(loaded: Loaded) -> str:
-    """One warning about options of gunicorn that mean nothing here, or ''."""
-    names = [f"{name} ({source})" for name, source in loaded.ignored.items()]
-    return "without meaning here, ignored: " + ", ".join(names) if names else ""
-
-
-def describe_settings(loaded: Loaded) -> str:
-    """Each setting with its value and where it comes from, for --print-config."""
-    lines = [f"{name} = {table.show(name, getattr(loaded.settings, name))}" for name in OPTIONS]
-    width = min(48, max(map(len, lines)))
-    return "\n".join(f"{line:<{width}}  # {loaded.source(name)}" for line, name in zip(lines, OPTIONS, strict=True))
+    return next(iter(get_close_matches(name, [*OPTIONS, *GUNICORN_ONLY], 1, 0.88)), "")

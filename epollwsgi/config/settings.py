@@ -7,12 +7,12 @@ Names, short forms and meanings are gunicorn's wherever gunicorn has the setting
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
+from epollwsgi.config import destinations as d
 from epollwsgi.config import values as v
 
 
@@ -24,6 +24,8 @@ class Option:
     `const`.  optional: the word meant where the option stands without a value.  many: 'items' repeat on the command
     line, 'list' is a text split at commas everywhere.  unit: 'bytes', 'seconds', 'octal' or ''.
     honoured: False where the value is only checked so far; `in_effect` is what the server does today instead.
+    refusal: why any value but the default is refused so far, and the way out.  needs: the setting without which this
+    one has no effect.
     """
 
     parse: Callable[[object], object]
@@ -37,6 +39,8 @@ class Option:
     optional: str = ""
     honoured: bool = True
     in_effect: object = None
+    refusal: str = ""
+    needs: str = ""
 
 
 def setting(
@@ -56,15 +60,18 @@ _limit = partial(setting, section="Limits")
 _static = partial(setting, section="Static files")
 _request = partial(setting, section="Requests and responses")
 _log = partial(setting, section="Logs")
-_proxy = partial(setting, section="Behind a proxy", honoured=False)
+_proxy = partial(setting, section="Behind a proxy")
+_proxy_later = partial(_proxy, honoured=False)
 _tls = partial(setting, section="TLS", honoured=False)
+_of_tls = partial(_tls, needs="certfile")
 _hook = partial(setting, None, v.hook, "", "FUNCTION", section="Hooks of a settings file in Python")
-_log_later = partial(_log, honoured=False)
 
 Hook = Callable[..., object] | None
 COUNT = v.whole(0, v.NO_LIMIT)
 ACCESS_LOG_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 SECURE_SCHEME_HEADERS = (("X-FORWARDED-PROTOCOL", "ssl"), ("X-FORWARDED-PROTO", "https"), ("X-FORWARDED-SSL", "on"))
+NO_TLS = "this server has no TLS yet; leave certfile and keyfile out and let nginx or HAProxy in front of it do that"
+NO_PROXY_PROTOCOL = "this server does not read the PROXY protocol yet; let the proxy send HTTP with X-Forwarded-For"
 FORWARDED_FIELDS = ("proto", "for", "host", "port", "prefix", "forwarded", "all")
 
 
@@ -80,7 +87,7 @@ class Settings:
     chdir: str = _start("", v.text, "--chdir", "DIR", "directory to enter before anything is loaded; relative paths start there")
     pythonpath: str = _start("", v.text, "--pythonpath", "DIRS", "directories, separated by commas, to put first in sys.path")
     raw_env: tuple[str, ...] = _start((), v.environment_item, "-e --env", "NAME=VALUE", "environment variable for the application", many="items")
-    umask: int | None = _start(None, v.octal, "-m --umask", "OCTAL", "mode bits that new files do not get; none: as inherited", unit="octal")
+    umask: int | None = _start(None, v.octal, "-m --umask", "OCTAL", "mode bits that new files do not get, such as 022; none: as inherited", unit="octal")
     proc_name: str = _start("", v.text, "-n --name", "NAME", "name of the processes as ps shows it, with the extra proctitle")
 
     bind: tuple[v.Bind, ...] = _socket((v.TCPBind("127.0.0.1", v.DEFAULT_PORT),), v.bind, "-b --bind", "ADDRESS", "address to listen at: HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH[?mode=660] or fd://N", many="list")
@@ -106,7 +113,7 @@ class Settings:
     reload_engine: str = _process("auto", v.choice("auto", "poll", "inotify"), "--reload-engine", "NAME", "how changes are noticed: auto, poll or inotify")
     reload_extra_files: tuple[str, ...] = _process((), v.text, "--reload-extra-file", "FILE", "another file to watch", many="items")
     reload_overlap: int | None = _process(None, v.or_auto(v.whole(1, 4096)), "--reload-overlap", "N", "additional workers during a reload; auto: as many as there are")
-    ready_path: str = _process("", v.text, "--ready-path", "PATH", "path that must answer before a worker counts as ready")
+    ready_path: str = _process("", v.url_path, "--ready-path", "PATH", "path that must answer before a worker counts as ready")
     pidfile: str = _process("", v.text, "-p --pid", "FILE", "file for the process id")
     daemon: bool = _process(False, v.boolean, "-D --daemon", "", "go into the background")
     user: str = _process("", v.text_or_number, "-u --user", "USER", "user to run workers as")
@@ -150,32 +157,35 @@ class Settings:
     no_server_header: bool = _request(False, v.boolean, "--no-server-header", "", "send no Server field")
 
     errorlog: str = _log("-", v.text, "--error-logfile --log-file", "FILE", "error log; -: standard error")
-    loglevel: str = _log("info", v.choice("debug", "info", "warning", "error", "critical"), "--log-level", "LEVEL", "least level logged: debug, info, warning, error or critical")
+    loglevel: str = _log("info", v.choice("debug", "info", "warning", "error", "critical", also="warn=warning fatal=critical"), "--log-level", "LEVEL", "least level logged: debug, info, warning, error or critical")
     accesslog: str = _log("auto", v.text, "--access-logfile", "FILE", "access log; -: standard output, none: off, auto: short lines if that is a terminal")
-    access_log_format: str = _log_later(ACCESS_LOG_FORMAT, v.text, "--access-logformat", "FORMAT", "format of an access log line")
-    capture_output: bool = _log_later(False, v.boolean, "--capture-output", "", "send the application's output to the error log")
-    logconfig: str = _log_later("", v.text, "--log-config", "FILE", "logging configuration in a file")
-    logconfig_json: str = _log_later("", v.text, "--log-config-json", "FILE", "logging configuration in JSON")
-    logconfig_dict: Mapping[str, object] | None = _log_later(None, v.mapping, "", "TABLE", "logging configuration as a table")
-    syslog: bool = _log_later(False, v.boolean, "--log-syslog", "", "send the logs to syslog")
-    syslog_addr: str = _log_later("udp://localhost:514", v.text, "--log-syslog-to", "ADDRESS", "where syslog listens")
-    syslog_prefix: str = _log_later("", v.text, "--log-syslog-prefix", "NAME", "program name for syslog")
-    syslog_facility: str = _log_later("user", v.text, "--log-syslog-facility", "NAME", "facility for syslog")
-    statsd_host: str = _log_later("", v.text, "--statsd-host", "ADDRESS", "where statsd listens")
-    statsd_prefix: str = _log_later("", v.text, "--statsd-prefix", "PREFIX", "prefix of names sent to statsd")
+    access_log_format: str = _log(ACCESS_LOG_FORMAT, v.text, "--access-logformat", "FORMAT", "format of an access log line, of gunicorn's atoms; or combined, json or dev")
+    access_log_exclude: tuple[str, ...] = _log((), v.text, "--access-log-exclude", "PATTERN", "paths that the access log leaves out; * stands for any characters, ? for one, as in /health or /static/*", many="items")
+    capture_output: bool = _log(False, v.boolean, "--capture-output", "", "send standard output and error of the application to the error log, where that is a file")
+    logconfig: str = _log("", v.text, "--log-config", "FILE", "configuration of Python's logging, ini file; loggers gunicorn.error and gunicorn.access, or epollwsgi.*, get the logs")
+    logconfig_json: str = _log("", v.text, "--log-config-json", "FILE", "the same in JSON; wins over logconfig")
+    logconfig_dict: Mapping[str, object] | None = _log(None, v.mapping, "", "TABLE", "the same as a table; wins over both")
+    syslog: bool = _log(False, v.boolean, "--log-syslog", "", "send both logs to syslog too")
+    syslog_addr: str = _log("udp://localhost:514", d.syslog_address, "--log-syslog-to", "ADDRESS", "where syslog listens: udp://HOST:PORT, tcp://HOST:PORT or unix://PATH, which #dgram or #stream may follow")
+    syslog_prefix: str = _log("", v.text, "--log-syslog-prefix", "NAME", "name in epollwsgi.NAME.error and epollwsgi.NAME.access; without it proc_name, or the application")
+    syslog_facility: str = _log("user", v.choice(*d.FACILITIES), "--log-syslog-facility", "NAME", "facility for syslog")
+    disable_redirect_access_to_syslog: bool = _log(False, v.boolean, "--disable-redirect-access-to-syslog", "", "keep the access log out of syslog")
+    statsd_host: str = _log("", d.statsd_address, "--statsd-host", "ADDRESS", "send figures to statsd at HOST:PORT or unix://PATH")
+    statsd_prefix: str = _log("", d.statsd_prefix, "--statsd-prefix", "PREFIX", "prefix of the names of figures")
+    dogstatsd_tags: str = _log("", d.statsd_tags, "--dogstatsd-tags", "TAGS", "tags of all figures, separated by commas, for DogStatsD")
 
     forwarded_allow_ips: tuple[str, ...] = _proxy(("127.0.0.1", "::1"), v.peer, "--forwarded-allow-ips", "PEERS", "peers whose forwarding fields are believed", many="list")
     forwarded_fields: tuple[str, ...] = _proxy(("proto",), v.choice(*FORWARDED_FIELDS), "--forwarded-fields", "WORDS", "what is believed of them: " + ", ".join(FORWARDED_FIELDS), many="list")
     forwarder_headers: tuple[str, ...] = _proxy(("SCRIPT_NAME", "PATH_INFO"), v.text, "--forwarder-headers", "NAMES", "fields with an underscore that those peers may send", many="list")
     secure_scheme_headers: tuple[tuple[str, str], ...] = _proxy(SECURE_SCHEME_HEADERS, v.pairs, "", "TABLE", "fields by which those peers say https")
-    proxy_protocol: str = _proxy("off", v.choice("off", "auto", "v1", "v2"), "--proxy-protocol", "MODE", "expect the PROXY protocol: off, auto, v1 or v2", optional="auto")
-    proxy_allow_ips: tuple[str, ...] = _proxy(("127.0.0.1", "::1"), v.peer, "--proxy-allow-from", "PEERS", "peers that may send it", many="list")
+    proxy_protocol: str = _proxy_later("off", v.choice("off", "auto", "v1", "v2", also="false=off 0=off none=off true=auto 1=auto"), "--proxy-protocol", "MODE", "expect the PROXY protocol: off, auto, v1 or v2", optional="auto", refusal=NO_PROXY_PROTOCOL)
+    proxy_allow_ips: tuple[str, ...] = _proxy_later(("127.0.0.1", "::1"), v.peer, "--proxy-allow-from", "PEERS", "peers that may send it", many="list", needs="proxy_protocol")
 
-    keyfile: str = _tls("", v.text, "--keyfile", "FILE", "private key")
-    certfile: str = _tls("", v.text, "--certfile", "FILE", "certificate")
-    ca_certs: str = _tls("", v.text, "--ca-certs", "FILE", "authorities that clients' certificates are checked by")
-    cert_reqs: int = _tls(0, v.whole(0, 2), "--cert-reqs", "N", "client certificates: 0 none, 1 optional, 2 required")
-    ciphers: str = _tls("", v.text, "--ciphers", "LIST", "ciphers in OpenSSL's format")
+    keyfile: str = _tls("", v.text, "--keyfile", "FILE", "private key", refusal=NO_TLS)
+    certfile: str = _tls("", v.text, "--certfile", "FILE", "certificate", refusal=NO_TLS)
+    ca_certs: str = _of_tls("", v.text, "--ca-certs", "FILE", "authorities that clients' certificates are checked by")
+    cert_reqs: int = _of_tls(0, v.whole(0, 2), "--cert-reqs", "N", "client certificates: 0 none, 1 optional, 2 required")
+    ciphers: str = _of_tls("", v.text, "--ciphers", "LIST", "ciphers in OpenSSL's format")
 
     on_starting: Hook = _hook("before the master starts")
     on_reload: Hook = _hook("at a reload")
@@ -192,7 +202,7 @@ class Settings:
     worker_exit: Hook = _hook("as a worker ends, in the worker")
     nworkers_changed: Hook = _hook("after the number of workers has changed")
     on_exit: Hook = _hook("before the master ends")
-    ssl_context: Hook = _hook("makes the TLS context", honoured=False)
+    ssl_context: Hook = _hook("makes the TLS context", honoured=False, needs="certfile")
 
 
 # fmt: on
@@ -200,84 +210,3 @@ class Settings:
 
 OPTIONS: dict[str, Option] = {entry.name: entry.metadata["option"] for entry in fields(Settings)}
 DEFAULTS = Settings()
-
-# What gunicorn has and this server does not need: accepted with one warning, so that an old command line starts.
-# Options that take no value are marked by a full stop; names without an option stand in settings files only.
-IGNORED: dict[str, tuple[str, ...]] = {
-    name: tuple(flags.split())
-    for name, _, flags in (
-        line.strip().partition(" ")
-        for line in """\
-        worker_tmp_dir --worker-tmp-dir
-        paste --paste --paster
-        raw_paste_global_conf --paste-global
-        spew --spew.
-        logger_class --logger-class
-        disable_redirect_access_to_syslog --disable-redirect-access-to-syslog.
-        enable_stdio_inheritance -R. --enable-stdio-inheritance.
-        dogstatsd_tags --dogstatsd-tags
-        enable_backlog_metric --enable-backlog-metric.
-        default_proc_name
-        protocol --protocol
-        uwsgi_allow_ips --uwsgi-allow-from
-        ssl_version --ssl-version
-        suppress_ragged_eofs --suppress-ragged-eofs.
-        do_handshake_on_connect --do-handshake-on-connect.
-        http_protocols --http-protocols
-        http2_cleartext --http2-cleartext
-        http2_max_concurrent_streams --http2-max-concurrent-streams
-        http2_initial_window_size --http2-initial-window-size
-        http2_max_frame_size --http2-max-frame-size
-        http2_max_header_list_size --http2-max-header-list-size
-        permit_obsolete_folding --permit-obsolete-folding.
-        strip_header_spaces --strip-header-spaces.
-        permit_unconventional_http_method --permit-unconventional-http-method.
-        permit_unconventional_http_version --permit-unconventional-http-version.
-        casefold_http_method --casefold-http-method.
-        asgi_loop --asgi-loop
-        asgi_lifespan --asgi-lifespan
-        asgi_disconnect_grace_period --asgi-disconnect-grace-period
-        websocket_max_message_size --websocket-max-message-size
-        http_parser --http-parser
-        root_path --root-path
-        dirty_apps --dirty-app
-        dirty_workers --dirty-workers
-        dirty_timeout --dirty-timeout
-        dirty_threads --dirty-threads
-        dirty_graceful_timeout --dirty-graceful-timeout
-        on_dirty_starting
-        dirty_post_fork
-        dirty_worker_init
-        dirty_worker_exit
-        control_socket --control-socket
-        control_socket_mode --control-socket-mode
-        control_socket_disable --no-control-socket.""".splitlines()
-    )
-}
-
-
-def show(name: str, value: object) -> str:
-    """A value as an operator writes it in a settings file."""
-    option = OPTIONS[name]
-    if option.parse is v.pairs and isinstance(value, tuple):
-        return "{ " + ", ".join(f"{quote(key)} = {quote(text)}" for key, text in value) + " }"
-    if isinstance(value, tuple):
-        return "[" + ", ".join(quote(str(item)) for item in value) + "]"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return quote("none" if option.unit == "octal" or option.metavar in ("FUNCTION", "TABLE") else "auto")
-    if option.unit == "octal" and isinstance(value, int):
-        return f"0o{value:03o}"
-    if option.unit == "bytes" and isinstance(value, int):
-        shown = v.show_size(value)
-        return shown if shown.isdigit() else quote(shown)
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value) if isinstance(value, int) else quote(getattr(value, "__name__", "") or str(value))
-
-
-def quote(text: str) -> str:
-    """A TOML string."""
-    escaped = re.sub(r'["\\]', r"\\\g<0>", text)
-    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\u{ord(match[0]):04x}", escaped) + '"'

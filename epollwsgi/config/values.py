@@ -26,7 +26,11 @@ SECONDS_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})", re.ASCII)
 MOUNT_PREFIX = re.compile(r"/[!$&-;=@-Z_a-z~]*", re.ASCII)  # what a path holds unencoded, RFC 3986 section 3.3
-ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+MASK = re.compile(r"0o?([0-7]{1,5})|0x([0-9a-f]{1,3})|(0|[1-9][0-9]{0,2})", re.ASCII)
+BASES = {1: 8, 2: 16, 3: 10}  # of its groups
+HOOK_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
+URL_PATH = re.compile(r"[!-~]+", re.ASCII)
+ENVIRONMENT_NAME = re.compile(r"[^\s=]+")
 
 
 # --- addresses ------------------------------------------------------------------------------------------------------
@@ -59,7 +63,8 @@ class UnixBind:
         return self.path.startswith("@")
 
     def __str__(self) -> str:
-        return f"unix:{self.path}" if self.mode is None else f"unix:{self.path}?mode={self.mode:03o}"
+        path = f"//{self.path}" if self.path.startswith("//") else self.path  # two slashes belong to the scheme
+        return f"unix:{path}" if self.mode is None else f"unix:{path}?mode={self.mode:03o}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +176,14 @@ def peer(value: object) -> str:
 
 
 def static_mount(value: object) -> StaticMount:
-    """`/prefix=DIR`; the prefix is normalised to begin with a slash and end without one, but for `/` itself."""
+    """`/prefix=DIR`; the prefix is normalised to begin with a slash and end without one, but for `/` itself.
+
+    A table with both halves by their names means the same.
+    """
+    if isinstance(value, Mapping):
+        if set(value) != {"prefix", "directory"}:
+            raise ValueError("a table with prefix and directory is allowed, and nothing else in it")
+        value = f"{text(value['prefix'])}={text(value['directory'])}"
     prefix, equals, directory = text(value).partition("=")
     prefix = prefix.strip()
     if not equals or not directory or "\0" in directory or not MOUNT_PREFIX.fullmatch(prefix):
@@ -262,16 +274,24 @@ def seconds(low: float = 0.0, high: float = 1e8) -> Callable[[object], float]:
     return convert
 
 
-def choice(*allowed: str) -> Callable[[object], str]:
-    """Converter to one of a few words, in any case."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Converter to one of a few words, in any case.  also: other words, and what they mean."""
 
-    def convert(value: object) -> str:
-        word = text(value).strip().lower()
-        if word not in allowed:
-            raise ValueError(f"{', '.join(allowed[:-1])} or {allowed[-1]} is allowed")
+    allowed: tuple[str, ...]
+    also: Mapping[str, str]
+
+    def __call__(self, value: object) -> str:
+        word = text(str(value) if isinstance(value, bool) else value).strip().lower()
+        word = self.also.get(word, word)
+        if word not in self.allowed:
+            raise ValueError(f"{', '.join(self.allowed[:-1])} or {self.allowed[-1]} is allowed")
         return word
 
-    return convert
+
+def choice(*allowed: str, also: str = "") -> Choice:
+    """Converter to one of a few words, in any case.  also: other words for them, `other=word other=word`."""
+    return Choice(allowed, dict(pair.split("=") for pair in also.split()))
 
 
 def or_auto(convert: Callable[[object], T]) -> Callable[[object], T | None]:
@@ -289,14 +309,18 @@ def or_auto(convert: Callable[[object], T]) -> Callable[[object], T | None]:
 
 
 def octal(value: object) -> int | None:
-    """A file mode: octal digits in a text, any number in TOML or Python; `none` leaves what is inherited."""
+    """A mask of a file's mode; `none` leaves what is inherited.
+
+    A text means what it means to gunicorn: octal behind a zero, hexadecimal behind 0x, else decimal, so that 022, 0o22
+    and 18 are the same.
+    """
     if value is None or (isinstance(value, str) and value.strip().lower() in ("", "none")):
         return None
     found = value if isinstance(value, int) and not isinstance(value, bool) else -1
-    if isinstance(value, str) and (match := re.fullmatch("(?:0o)?([0-7]{1,5})", value.strip(), re.ASCII)):
-        found = int(match[1], 8)
+    if isinstance(value, str) and (match := MASK.fullmatch(value.strip().lower())):
+        found = int(match[1] or match[2] or match[3], BASES[match.lastindex or 0])
     if not 0 <= found <= 0o777:
-        raise ValueError("octal digits from 0 to 0777 are allowed, such as 022, or none")
+        raise ValueError("octal digits from 0 to 0777 with a zero before them are allowed, such as 022, or none")
     return found
 
 
@@ -318,10 +342,29 @@ def url_prefix(value: object) -> str:
 
 
 def hook(value: object) -> Callable[..., object] | None:
-    """A function of a settings file in Python."""
+    """A function of a settings file in Python, or one that is named as MODULE.FUNCTION, which is imported."""
+    if isinstance(value, str) and HOOK_NAME.fullmatch(value.strip()):
+        value = _import_function(*value.strip().rpartition(".")[::2])
     if value is not None and not callable(value):
-        raise ValueError("a function in a settings file in Python is allowed")
+        raise ValueError("a function in a settings file in Python is allowed, or the name of one, MODULE.FUNCTION")
     return value
+
+
+def _import_function(module: str, name: str) -> object:
+    from importlib import import_module
+
+    try:
+        return getattr(import_module(module), name)
+    except Exception as error:
+        raise ValueError(f"a function that can be imported is allowed; {type(error).__name__}: {error}") from None
+
+
+def url_path(value: object) -> str:
+    """The path of a URL; empty for none."""
+    written = text(value).strip()
+    if written and not (URL_PATH.fullmatch(written) and written.startswith("/")):
+        raise ValueError("a path that begins with a slash is allowed, such as /health")
+    return written
 
 
 def pairs(value: object) -> tuple[tuple[str, str], ...]:

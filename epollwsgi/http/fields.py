@@ -8,7 +8,7 @@ which notes their role.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import AddressValueError, IPv6Address
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ REMEMBERED_REQUEST_LINES = 16_384
 REMEMBERED_LINE_SIZE = 256
 
 # Roles of a field that the server itself must look at; a section's roles are or-ed together.
-LENGTH, CODING, EXPECT, CONNECTION, CONDITIONAL, DROPPED = (1 << bit for bit in range(6))
+LENGTH, CODING, EXPECT, CONNECTION, CONDITIONAL, DROPPED, FORWARDED = (1 << bit for bit in range(7))
 FRAMING = LENGTH | CODING | EXPECT
 
 ROLES: dict[bytes, int] = {
@@ -64,6 +64,20 @@ class Limits(NamedTuple):
     head: int = 65536
 
 
+class Names(NamedTuple):
+    """What names mean to a parser, all in lower case: what is believed of a peer differs. See `forwarded`.
+
+    through: names with an underscore that pass, whatever header_map says; `*` for all.  watched: on_unused is told.
+    """
+
+    roles: Mapping[bytes, int] = ROLES
+    through: frozenset[bytes] = frozenset()
+    watched: frozenset[bytes] = frozenset()
+
+
+COMMON_NAMES = Names()
+
+
 class FieldName(NamedTuple):
     """What a field name means: its environ key, its role, and whether its lines are remembered."""
 
@@ -79,13 +93,25 @@ class FieldLines(dict[bytes, tuple[str, str]]):
     names that have been seen.
     """
 
-    def __init__(self, limits: Limits, header_map: str, on_dropped: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        header_map: str,
+        on_dropped: Callable[[str], None],
+        names: Names = COMMON_NAMES,
+        on_unused: Callable[[str], None] = lambda name: None,
+    ) -> None:
         super().__init__()
         self.roles = 0
         self._names: dict[bytes, FieldName] = {}
         self._limits = limits
         self._header_map = header_map
         self._on_dropped = on_dropped
+        self._rules = names
+        self._on_unused = on_unused
+        # Without HTTP_: what another spelling of a name with a role, or of one that is let through, would come to.
+        self._role_keys = frozenset(map(environ_key, names.roles))
+        self._taken_keys = self._role_keys | frozenset(map(environ_key, names.through))
 
     def __missing__(self, line: bytes) -> tuple[str, str]:
         """Raises BadField, BadHost (400), FieldsTooLarge (431)."""
@@ -127,19 +153,32 @@ class FieldLines(dict[bytes, tuple[str, str]]):
     def _parse_name(self, name: bytes) -> FieldName:
         """What a valid field name means; header_map decides of those with an underscore, and Proxy is dropped."""
         lower = name.lower()
-        key = name.decode("ascii").upper().replace("-", "_")
-        if b"_" in lower:
+        key = environ_key(name)
+        role = self._rules.roles.get(lower, 0)
+        if lower in self._rules.watched:
+            self._on_unused(name.decode("ascii"))
+        if not role and (b"_" in lower or key in self._taken_keys) and not self._is_let_through(lower, key):
             # Another field's environ key could be forged with it.
             if self._header_map == "refuse":
                 raise BadField("field name with an underscore, header_map is refuse", seen=name.decode("ascii"))
-            if self._header_map == "drop" or lower.replace(b"_", b"-") in ROLES:
+            if self._header_map == "drop" or key in self._role_keys:
                 self._on_dropped(name.decode("ascii"))
                 return FieldName(DROPPED_KEY, DROPPED, False)
         elif lower == b"proxy":  # HTTP_PROXY is read by clients that the application runs
             return FieldName(DROPPED_KEY, DROPPED, False)
         if lower not in (b"content-type", b"content-length"):
             key = "HTTP_" + key
-        return FieldName(key, ROLES.get(lower, 0), lower in REMEMBERED or lower.startswith(REMEMBERED_PREFIXES))
+        return FieldName(key, role, lower in REMEMBERED or lower.startswith(REMEMBERED_PREFIXES))
+
+    def _is_let_through(self, lower: bytes, key: str) -> bool:
+        """Whether a name is spelled as one of forwarder_headers, and its peer may send those."""
+        through = self._rules.through
+        return (lower in through or (b"*" in through and b"_" in lower)) and key not in self._role_keys
+
+
+def environ_key(name: bytes) -> str:
+    """The environ key of a field name, without HTTP_."""
+    return name.decode("latin-1").upper().replace("-", "_")
 
 
 def merge_fields(items: list[tuple[str, str]], environ: Environ) -> None:

@@ -28,12 +28,15 @@ from epollwsgi.errors import (
 )
 from epollwsgi.http import grammar
 from epollwsgi.http.fields import (
+    COMMON_NAMES,
     DROPPED,
+    FORWARDED,
     REMEMBERED_LINE_SIZE,
     REMEMBERED_REQUEST_LINES,
     Environ,
     FieldLines,
     Limits,
+    Names,
     merge_fields,
     parse_host,
 )
@@ -90,7 +93,7 @@ DEFAULT_LIMITS = Limits()
 
 
 class HeadParser:
-    """Parses whole heads; one per worker, used by whoever leads its loop."""
+    """Parses whole heads; two per worker, for trusted proxies and for all others, used by whoever leads its loop."""
 
     def __init__(
         self,
@@ -99,10 +102,15 @@ class HeadParser:
         header_map: str = "drop",
         script_name: str = "",
         on_dropped: Callable[[str], None] = lambda name: None,
+        names: Names = COMMON_NAMES,
+        on_unused: Callable[[str], None] = lambda name: None,
+        believe: Callable[[Environ], None] | None = None,
     ) -> None:
+        """on_dropped, on_unused: get the names of such fields.  believe: sets what follows from FORWARDED fields."""
         self.limits = limits
         self.request_lines: dict[bytes, RequestLine] = {}
-        self.field_lines = FieldLines(limits, header_map, on_dropped)
+        self.believe = believe
+        self.field_lines = FieldLines(limits, header_map, on_dropped, names, on_unused)
         self._field_of = self.field_lines.__getitem__
         self._script_name = script_name.rstrip("/").encode("utf-8").decode("latin-1")
 
@@ -139,7 +147,7 @@ class HeadParser:
         """Add the field section to environ; the or-ed roles of its fields.
 
         block: the lines between the request line and the empty line, without the last CRLF.  environ holds no key that
-        a field could have.  Raises BadField, BadHost, BadFraming (400), FieldsTooLarge (431).
+        a field could have.  Raises BadField, BadHost, BadFraming, BadForwarded (400), FieldsTooLarge (431).
         """
         if not block:
             return 0
@@ -151,6 +159,8 @@ class HeadParser:
         environ.update(map(self._field_of, lines))
         if len(environ) != size or field_lines.roles & DROPPED:
             merge_fields([self._field_of(line) for line in lines], environ)
+        if field_lines.roles & FORWARDED:
+            return self._follow_forwarded(environ)
         return field_lines.roles
 
     def parse_more(self, block: bytes, environ: Environ, before: int) -> int:
@@ -166,7 +176,17 @@ class HeadParser:
         field_lines.roles = 0
         size = len(environ) + len(lines)
         environ.update(map(self._field_of, lines))
-        return -1 if len(environ) != size or field_lines.roles & DROPPED else field_lines.roles
+        if len(environ) != size or field_lines.roles & DROPPED:
+            return -1
+        if field_lines.roles & FORWARDED:
+            return self._follow_forwarded(environ)
+        return field_lines.roles
+
+    def _follow_forwarded(self, environ: Environ) -> int:
+        """What a trusted proxy says of the request goes into environ; then its fields are like any other's."""
+        if self.believe is not None:
+            self.believe(environ)
+        return self.field_lines.roles & ~FORWARDED
 
     def count_known(self, block: bytes) -> tuple[int, int]:
         """How many lines at the start of block are remembered, and their size with CRLF; the last line never counts."""
@@ -234,12 +254,17 @@ def path_below(path: str, script_name: str) -> str | None:
     return None
 
 
-def check_host(request: RequestLine, environ: Environ) -> None:
-    """Host is required in HTTP/1.1; an absolute target replaces it. Raises BadHost (400). RFC 9112 section 3.2."""
+def check_host(request: RequestLine, environ: Environ, believe: Callable[[Environ], None] | None = None) -> None:
+    """Host is required in HTTP/1.1; an absolute target replaces it. Raises BadHost (400). RFC 9112 section 3.2.
+
+    believe: that of the parser; what a trusted proxy says replaces the target's host again.
+    """
     if "HTTP_HOST" not in environ and request.protocol == "HTTP/1.1":
         raise BadHost("no Host field")
     if request.authority is not None:
         environ["HTTP_HOST"] = request.authority
+        if believe is not None:
+            believe(environ)
 
 
 def body_length(protocol: str, length: str | None, coding: str | None) -> int:

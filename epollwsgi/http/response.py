@@ -57,6 +57,16 @@ def insert_fields(response: bytes, fields: bytes) -> bytes:
     return response[:end] + fields + response[end:]
 
 
+def read_status(response: bytes) -> int:
+    """Status of a whole response."""
+    return 200 if response.startswith(b"HTTP/1.1 200") else int(response[9:12])
+
+
+def content_size(response: bytes) -> int:
+    """Bytes of content of a whole response."""
+    return len(response) - response.index(b"\r\n\r\n") - 4
+
+
 def build_early_hints(headers: Sequence[object]) -> bytes:
     """A 103 (Early Hints) with an application's fields. Raises ResponseInvalid. RFC 8297."""
     fields = [parse_field(item) for item in headers]

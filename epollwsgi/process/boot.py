@@ -16,7 +16,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from epollwsgi.errors import ApplicationFailed, StartError
-from epollwsgi.log import ErrorLog
+from epollwsgi.logs.error_log import ErrorLog
+from epollwsgi.logs.opening import captures_output, configures_logging
+from epollwsgi.logs.standin import adopt, stand_in
 from epollwsgi.process import systemd
 from epollwsgi.process.fleet import Generation
 from epollwsgi.process.hook_objects import HookServer, HookWorker
@@ -52,8 +54,10 @@ def live(errand: Errand) -> NoReturn:
         _live(errand)
     except BaseException:
         errand.generation.error_log.write("critical", "a worker failed", traceback.format_exc())
+        errand.generation.error_log.flush()
         os._exit(1)
     finally:
+        errand.generation.error_log.flush()
         os._exit(0)
 
 
@@ -62,6 +66,10 @@ def _live(errand: Errand) -> None:
     settings = plan.settings
     log = errand.generation.error_log
     errand.generation.surroundings.enter()
+    if captures_output(settings):
+        log.capture()
+    else:
+        log.release()  # the generation before may have had it
     systemd.strip(os.environ)
     set_title(f"{settings.proc_name or 'epollwsgi'}: worker [{plan.application_name or 'static'}]")
     hook_worker = errand.hook_worker
@@ -83,7 +91,11 @@ def _live(errand: Errand) -> None:
         watch_faults(log, errand.generation.hooks, hook_worker)
         hook_worker.enter_process(os.getpid(), station.requests, station.is_serving, station.report_hook)
         errand.generation.hooks.call("post_fork", errand.hook_server, hook_worker)
+        if not configures_logging(settings):
+            stand_in(log, settings.loglevel)
         application = load(errand, station)
+        if not configures_logging(settings):
+            adopt(log)
         hook_worker.app.callable = application
         hook_worker.booted = True
         errand.generation.hooks.call("post_worker_init", hook_worker)
@@ -99,6 +111,7 @@ def _live(errand: Errand) -> None:
     worker = Worker(settings, application, errand.generation.listeners, log, errand.generation.access_log, station)
     worker.run()
     log.report_held_back()
+    log.flush()  # before the application's own words at the end, which may shut logging down
     station.say_goodbye()
 
 

@@ -26,8 +26,12 @@ NS = 1_000_000_000
 class Children:
     """Owns the pipes and the slots of the scoreboard. known: of all that live, by pid; shared with the fleet."""
 
-    def __init__(self, known: dict[int, Child], scoreboard: Scoreboard, poller: poll) -> None:
+    def __init__(
+        self, known: dict[int, Child], scoreboard: Scoreboard, poller: poll, on_count: Callable[[int], None]
+    ) -> None:
+        """on_count: told how many there are when that has changed."""
         self.known = known
+        self._on_count = on_count
         self.scoreboard = scoreboard
         self._poller = poller
         self._by_fd: dict[int, Child] = {}
@@ -61,6 +65,7 @@ class Children:
         self.known[pid] = child
         self._listen(child)
         self.scoreboard.put(slot, Column.PID, pid)
+        self._on_count(len(self.known))
         return child
 
     def _listen(self, child: Child) -> None:
@@ -100,6 +105,7 @@ class Children:
         os.close(child.fd)
         if child.slot != NO_SLOT:
             self.scoreboard.release(child.slot)
+        self._on_count(len(self.known))
 
     def send(self, child: Child, number: signal.Signals) -> None:
         """A signal to one; that it has ended meanwhile is learned soon enough."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from epollwsgi.logs.opening import reopen_handlers
 from epollwsgi.process.hook_objects import HookConfig
 from epollwsgi.process.origin import Surroundings
 from epollwsgi.scoreboard import Slot
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
     from epollwsgi.config.settings import Settings
     from epollwsgi.listener import Listener
-    from epollwsgi.log import AccessLog, ErrorLog
+    from epollwsgi.logs.access_log import AccessLog
+    from epollwsgi.logs.error_log import ErrorLog
     from epollwsgi.process.hook_objects import HookWorker
     from epollwsgi.process.hooks import Hooks
     from epollwsgi.process.privileges import Identity
@@ -84,12 +86,16 @@ class Generation:
         self.error_log.reopen()
         if self.access_log is not None:
             self.access_log.reopen()
+        if not self.is_over:
+            reopen_handlers(self.error_log)
         self.give_logs()
 
     def give_logs(self) -> None:
         """The log files belong to who runs the workers: they open them again themselves."""
         settings = self.plan.settings
-        for path in (settings.errorlog, settings.accesslog):
+        if self.identity is None:
+            return
+        for path in (settings.errorlog, settings.accesslog, *self.error_log.files()):
             if self.identity is not None and os.path.isfile(path):
                 try:
                     self.identity.own(path)
@@ -101,8 +107,9 @@ class Generation:
         return [one for one in self.listeners if one not in other.listeners]
 
     def log_fds(self) -> list[int]:
-        """Where its logs are written."""
-        return [log.fd for log in (self.error_log, self.access_log) if log is not None]
+        """Where its logs are written, and what is captured for one of them."""
+        fds = [log.fd for log in (self.error_log, self.access_log) if log is not None]
+        return [*fds, 1, 2] if self.error_log.is_capturing else fds
 
     def close(self) -> None:
         """The generation is over."""

@@ -7,17 +7,19 @@ a hook can harm neither. They keep whatever a hook sets on them, for hooks that 
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from epollwsgi.config.settings import DEFAULTS, IGNORED, OPTIONS, Settings
+from epollwsgi.config.gunicorn_names import GUNICORN_ONLY
+from epollwsgi.config.settings import DEFAULTS, OPTIONS, Settings
 from epollwsgi.config.values import Bind, TCPBind, UnixBind
 from epollwsgi.wsgi import Application
 
 if TYPE_CHECKING:
-    from epollwsgi.log import ErrorLog
+    from epollwsgi.logs.error_log import ErrorLog
 
 # --- the log --------------------------------------------------------------------------------------------------------
 
@@ -59,12 +61,14 @@ class HookLog:
         if not self._log.is_on(level):
             return
         first, _, rest = format_message(message, arguments).partition("\n")
-        exc_info = keywords.get("exc_info")
-        if isinstance(exc_info, BaseException):
-            rest += f"\n{''.join(traceback.format_exception(exc_info))}"
-        elif exc_info:
-            rest += f"\n{traceback.format_exc()}"
-        self._log.write(level, first, rest.strip("\n"))
+        error = keywords.get("exc_info")
+        if error and not isinstance(error, BaseException):
+            error = error[1] if isinstance(error, tuple) and len(error) == 3 else sys.exc_info()[1]
+        if isinstance(error, BaseException):
+            rest += f"\n{''.join(traceback.format_exception(error))}"
+            self._log.write(level, first, rest.strip("\n"), error=(type(error), error, error.__traceback__))
+        else:
+            self._log.write(level, first, rest.strip("\n"))
 
 
 def format_message(message: object, arguments: tuple[Any, ...]) -> str:
@@ -98,7 +102,7 @@ class HookSetting:
 class HookConfig:
     """`server.cfg`, `worker.cfg`: an attribute for each setting, in the form in which gunicorn has it.
 
-    Settings of gunicorn's that are ignored here are None. Nothing can be changed through it.
+    Settings that only gunicorn has are as it has them by default. Nothing can be changed through it.
     """
 
     def __init__(self, settings: Settings, **known: object) -> None:
@@ -112,11 +116,9 @@ class HookConfig:
             return self._known[name]
         if name in FORMS:
             return FORMS[name](self._settings)
-        if name in IGNORED:
-            return None
-        if name not in OPTIONS:
+        if name not in OPTIONS and name not in GUNICORN_ONLY:
             raise AttributeError(f"cfg has no setting {name!r}; a hook can read settings, not change them")
-        value = getattr(self._settings, name)
+        value = getattr(self._settings, name) if name in OPTIONS else GUNICORN_ONLY[name].default
         return list(value) if isinstance(value, tuple) else value
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -18,7 +18,7 @@ from epollwsgi.inspection import takes
 
 if TYPE_CHECKING:
     from epollwsgi.config.settings import Settings
-    from epollwsgi.log import ErrorLog
+    from epollwsgi.logs.error_log import ErrorLog
 
 Function = Callable[..., object]
 

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from epollwsgi.config.settings import Settings
 from epollwsgi.errors import ApplicationFailed, StartError, start_error
-from epollwsgi.log import ErrorLog
+from epollwsgi.logs.error_log import ErrorLog
 from epollwsgi.process.boot import Errand, live
 from epollwsgi.process.children import describe_status
 from epollwsgi.process.fleet import FOREVER, Child, Fleet, Generation, hook_config

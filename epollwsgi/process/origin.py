@@ -13,13 +13,17 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """See the module. command: how to start it again; empty where a program called `serve` itself."""
+    """See the module. command: how to start it again; empty where nobody can know.
+
+    is_program: it starts a program that calls `epollwsgi.serve`, and takes no options of the server.
+    """
 
     directory: str
     environ: dict[str, str]
     umask: int
     sys_path: tuple[str, ...]
     command: tuple[str, ...] = ()
+    is_program: bool = False
 
     def restore(self) -> None:
         """Be where the start was. Raises OSError where its directory is gone."""
@@ -35,16 +39,21 @@ class Origin:
         return [*head, option, *self.command[len(head) :]]
 
 
-def find_origin(is_command: bool) -> Origin:
+def find_origin(is_command: bool, is_program: bool = False) -> Origin:
     """That of this process, asked before anything is changed. is_command: started as `epollwsgi`."""
     directory = name_of_directory()
     umask = os.umask(0o077)
     os.umask(umask)
     command: tuple[str, ...] = ()
-    if is_command and sys.executable and len(sys.orig_argv) >= len(sys.argv):
+    if (is_command or (is_program and is_restartable())) and sys.executable and len(sys.orig_argv) >= len(sys.argv):
         command = (sys.executable, *sys.orig_argv[1:])
     path = tuple(entry for entry in sys.path if entry not in ("", os.getcwd()))
-    return Origin(directory, dict(os.environ), umask, path, command)
+    return Origin(directory, dict(os.environ), umask, path, command, is_program)
+
+
+def is_restartable() -> bool:
+    """Whether the interpreter was started for a program, and nobody sits before it."""
+    return bool(sys.argv) and sys.argv[0] not in ("", "-") and not sys.flags.interactive
 
 
 def name_of_directory() -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from epollwsgi.config.settings import Settings
 from epollwsgi.errors import ConfigError
-from epollwsgi.log import ErrorLog
+from epollwsgi.logs.error_log import ErrorLog
 
 NO_CHANGE = 2**32 - 1  # what -1 is as an id: the system calls take it for "leave it"
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from epollwsgi.log import ErrorLog
+from epollwsgi.logs.error_log import ErrorLog
 from epollwsgi.process.engines import ENGINES, Engine
 from epollwsgi.process.sources import Signature, Sources
 

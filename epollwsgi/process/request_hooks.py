@@ -79,8 +79,8 @@ class HookRequest:
 
 
 def address_from(peer: tuple[str, str] | None) -> tuple[str, int] | str:
-    """An address and a port as gunicorn has them."""
-    return (peer[0], int(peer[1])) if peer is not None and peer[1] else ""
+    """An address and a port as gunicorn has them; 0 where a proxy tells no port."""
+    return (peer[0], int(peer[1] or 0)) if peer is not None and peer[0] else ""
 
 
 class HookResponse:

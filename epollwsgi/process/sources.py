@@ -96,6 +96,14 @@ def module_files() -> Iterator[str]:
             yield file
 
 
+def note_loaded() -> None:
+    """In the master, which has the application: whatever of it is saved from now on is a change to its next workers."""
+    for file in module_files():
+        path = source_of(file)
+        if not is_own(path):
+            LOADED[path] = signature(path)
+
+
 def source_of(file: str) -> str:
     """The file that a module's author would change: the source of bytecode, the archive that holds the module."""
     path = os.path.abspath(file)

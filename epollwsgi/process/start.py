@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from select import poll
 from typing import TYPE_CHECKING
@@ -17,7 +18,9 @@ from epollwsgi.config.settings import Settings
 from epollwsgi.config.values import FDBind
 from epollwsgi.errors import StartError
 from epollwsgi.listener import Listener, by_key, open_listeners
-from epollwsgi.log import open_logs
+from epollwsgi.logs.opening import captures_output, configures_logging, open_logs
+from epollwsgi.logs.sink import is_captured
+from epollwsgi.logs.standin import stand_in
 from epollwsgi.process import daemon, systemd
 from epollwsgi.process.children import NO_SLOT, Children
 from epollwsgi.process.cpus import usable_cpus
@@ -36,6 +39,8 @@ from epollwsgi.scoreboard import Scoreboard, Slot
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
+
+    from epollwsgi.logs.error_log import ErrorLog
 
 Read = Callable[[], Plan]
 
@@ -86,6 +91,7 @@ class Server:
         if state is not None:
             kept = by_key(Listener.adopt(**one) for one in state["listeners"])
         first = self._build(plan, 1 if state is None else state["generation"] + 1, kept)
+        scoreboard: Scoreboard | None = None
         try:
             self._claim_pid_file(first.plan.settings)
             scoreboard, children = self._take_workers(first, kept)
@@ -99,7 +105,9 @@ class Server:
                 origin=self._origin,
                 begin=self.begin,
                 notifier=self._notifier,
-                children=Children(children, scoreboard, poller),
+                children=Children(
+                    children, scoreboard, poller, lambda count: fleet.current.error_log.note_workers(count)
+                ),
                 poller=poller,
                 on_ready=self._on_ready,
                 on_current=self._on_current,
@@ -112,6 +120,7 @@ class Server:
                 first.hooks.call("on_starting", master.hook_server)
             else:
                 first.error_log.info(f"upgraded in place, process {os.getpid()} goes on")
+                settle_output(first)
                 master.announce(self._notifier)
         except BaseException:
             for listener in first.listeners:
@@ -119,8 +128,18 @@ class Server:
                 listener.close()
             if self._pid_file is not None:
                 self._pid_file.release()
+            first.close()
+            if scoreboard is not None:
+                scoreboard.close()
             raise
-        return master.run()
+        try:
+            return master.run()
+        finally:  # the program may go on, and serve again
+            fleet.current.error_log.flush()
+            fleet.current.error_log.release()
+            for generation in fleet.generations():
+                generation.close()
+            scoreboard.close()
 
     # --- generations ------------------------------------------------------------------------------------------------
 
@@ -136,12 +155,16 @@ class Server:
             plan = replace(plan, settings=replace(plan.settings, bind=tuple(map(FDBind, self._passed))))
         settings = plan.settings
         identity = find_identity(settings)
-        error_log, access_log = open_logs(settings)
-        hooks = Hooks(settings, error_log)
-        listeners = open_listeners(settings, kept, identity.own if identity is not None else None)
+        error_log, access_log = open_logs(settings, plan.application_name)
+        listeners: list[Listener] = []
         try:
+            hooks = Hooks(settings, error_log)
+            listeners = open_listeners(settings, kept, identity.own if identity is not None else None)
             if loads and settings.preload_app and plan.application is None and plan.application_name:
-                plan = replace(plan, application=preload(plan))
+                if not configures_logging(settings):
+                    stand_in(error_log, settings.loglevel)
+                with captured_output(settings, error_log):
+                    plan = replace(plan, application=preload(plan))
         except BaseException:
             for listener in listeners:
                 if all(listener not in group for group in kept.values()):
@@ -219,6 +242,7 @@ class Server:
         self._notifier.ready(f"{generation.target} workers serve")
         if self._parting is not None:
             self._parting.done(0, generation.log_fds())
+        settle_output(generation)
 
     def _on_current(self, generation: Generation) -> None:
         """A new generation serves: what its settings say of the whole server."""
@@ -227,6 +251,7 @@ class Server:
         except StartError as error:
             generation.error_log.error(f"the pid file stays where it is: {error}")
         self._set_title(generation)
+        settle_output(generation)
 
     def _on_end(self, generation: Generation) -> None:
         """The master ends."""
@@ -249,6 +274,28 @@ class Server:
     def _set_title(self, generation: Generation) -> None:
         plan = generation.plan
         set_title(f"{plan.settings.proc_name or 'epollwsgi'}: master [{plan.application_name or 'static'}]")
+
+
+def settle_output(generation: Generation) -> None:
+    """In a master, after the banner: capture_output, as a generation has it."""
+    log = generation.error_log
+    if captures_output(generation.plan.settings):
+        log.capture()
+    else:
+        log.release()
+
+
+@contextmanager
+def captured_output(settings: Settings, log: ErrorLog) -> Iterator[None]:
+    """What is printed meanwhile goes where capture_output says; what is printed later, where it went before."""
+    if is_captured() or not captures_output(settings):
+        yield
+        return
+    log.capture()
+    try:
+        yield
+    finally:
+        log.release()
 
 
 def preload(plan: Plan) -> WSGIApplication:

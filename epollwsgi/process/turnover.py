@@ -19,7 +19,7 @@ from typing import Protocol
 from epollwsgi.config.settings import Settings
 from epollwsgi.errors import StartError
 from epollwsgi.listener import Listener
-from epollwsgi.log import ErrorLog
+from epollwsgi.logs.error_log import ErrorLog
 from epollwsgi.process import upgrade
 from epollwsgi.process.children import Children
 from epollwsgi.process.fleet import Child, Fleet, Generation
@@ -92,10 +92,18 @@ class Turnover:
         elif self.is_reload_wanted:
             self.is_reload_wanted = False
             self.drop_pending()
-            if self._master.settings.preload_app and self._tools.origin.command:
+            if self._tools.origin.command and self._is_loaded_here():
                 self._begin_upgrade()
             else:
                 self._begin_reload()
+
+    def _is_loaded_here(self) -> bool:
+        """Whether the master has the application, which only another image of it can load again.
+
+        What a program has handed over is loaded again for `reload` alone: a program that runs once more may do more.
+        """
+        plan = self._fleet.current.plan
+        return plan.settings.preload_app or (plan.settings.reload and plan.application is not None)
 
     # --- reload -----------------------------------------------------------------------------------------------------
 
@@ -165,10 +173,14 @@ class Turnover:
         """Have the new code load itself somewhere else first."""
         log = self._master.log
         if not self._tools.origin.command:
-            log.error("upgrade failed: this server was not started by the command epollwsgi")
+            log.error("upgrade failed: nobody knows how to start this program again")
             return
         self._tools.notifier.reloading()
         log.info("upgrading: a dry run comes first")
+        if self._master.settings.reload:
+            from epollwsgi.process.sources import note_loaded
+
+            note_loaded()  # if the dry run fails, what is saved meanwhile may mend it
         try:
             self._dry_run = upgrade.start_dry_run(self._tools.origin)
         except OSError as error:
@@ -180,11 +192,13 @@ class Turnover:
         if dry_run is None or pid != dry_run.pid:
             return
         self._dry_run = None
-        output = dry_run.read_output()
-        if status:
-            self._report_upgrade_failed(output or "the dry run failed")
-        else:
+        problem = dry_run.problem(status)
+        if not problem:
             self._execute()
+            return
+        self._report_upgrade_failed(problem)
+        if self._master.settings.reload:
+            self._begin_reload()  # of the old code: the workers that it had have told of a change, and watch no more
 
     def abandon_dry_run(self) -> None:
         """The server stops."""
@@ -233,7 +247,15 @@ class Turnover:
             "children": [child.describe() for child in children],
         }
         fds = [scoreboard.fd, *(one.fd for one in children), *(one.fd for one in listeners)]
-        upgrade.execute(self._tools.origin, state, fds)
+        log = self._fleet.current.error_log
+        log.flush(is_end=False)
+        is_capturing = log.is_capturing
+        log.release()  # the new image captures again; what it would release must survive till then
+        try:
+            upgrade.execute(self._tools.origin, state, fds)
+        finally:
+            if is_capturing:
+                log.capture()
 
     def _close_new(self, trial: Generation) -> None:
         """What was opened for a generation that is not to be."""

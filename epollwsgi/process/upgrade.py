@@ -19,6 +19,8 @@ from epollwsgi.process.origin import Origin
 from epollwsgi.process.signals import fork
 
 VARIABLE = "_EPOLLWSGI_STATE"  # the descriptor of the memfd; not a setting
+DRY_RUN = "_EPOLLWSGI_DRY_RUN"  # tells `epollwsgi.serve` in a program to check what it is given, and no more
+DRY_RUN_PASSED = 83  # what such a program ends with then: 0 is the end of any that does not come so far
 OUTPUT_SIZE = 65536
 State = dict[str, Any]
 
@@ -74,10 +76,19 @@ def inherited(fds: Iterable[int]) -> Iterator[None]:
 
 @dataclass(slots=True)
 class DryRun:
-    """`--check-config` of the command, in a process of its own."""
+    """`--check-config` of the command, or the program up to its call of `serve`, in a process of its own."""
 
     pid: int
     fd: int
+    is_program: bool
+
+    def problem(self, status: int) -> str:
+        """What was wrong, by the status of its end; '' for nothing. Asked once."""
+        code = os.waitstatus_to_exitcode(status)
+        if code == (DRY_RUN_PASSED if self.is_program else 0):
+            return ""
+        early = "the program ended before it called epollwsgi.serve" if self.is_program and not code else ""
+        return "\n".join(filter(None, (self.read_output(), early))) or "the dry run failed"
 
     def read_output(self) -> str:
         """What it has said; once, after its end."""
@@ -99,17 +110,21 @@ def start_dry_run(origin: Origin) -> DryRun:
             become_dry_run(origin, fd)
         finally:
             os._exit(127)
-    return DryRun(pid, fd)
+    return DryRun(pid, fd, origin.is_program)
 
 
 def become_dry_run(origin: Origin, fd: int) -> None:
-    """In the child: the command with --check-config, its words into `fd`."""
+    """In the child: the command with --check-config, its words into `fd`; or the program, told by a variable."""
     for standard in (1, 2):
         os.dup2(fd, standard)
-    command = origin.command_with("--check-config")
+    command, environ = list(origin.command), {**origin.environ, DRY_RUN: "1"}
+    if origin.is_program:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    else:
+        command, environ = origin.command_with("--check-config"), origin.environ
     try:
         os.chdir(origin.directory)
         os.umask(origin.umask)
-        os.execve(command[0], command, origin.environ)
+        os.execve(command[0], command, environ)
     except OSError as error:
         os.write(2, f"{command[0]}: {error.strerror}\n".encode())

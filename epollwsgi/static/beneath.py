@@ -219,3 +219,8 @@ class Root:
     def open(self, name: bytes) -> int:
         """Descriptor of a file or directory; `.` is the root itself. Raises OSError."""
         return self.now.open(name)
+
+    def close(self) -> None:
+        """It is served no more: there is no directory until `refresh` finds it again."""
+        self.now = Directory(-1, self._opener)
+        self._identity = None

@@ -313,6 +313,11 @@ class FileCache:
         self.memory.drop(key)
         self.descriptors.drop(key)
 
+    def clear(self) -> None:
+        """Forget all."""
+        self.memory.clear()
+        self.descriptors.clear()
+
     def drop_directory(self, number: int) -> None:
         """Forget all files of a root that is not served any more."""
         self.memory.drop_directory(number)

@@ -48,13 +48,17 @@ class OpenResponse(NamedTuple):
 
 
 class View(dict[str, bytes]):
-    """Responses by path, and in `files` those with large files. One that `is_dead` stays empty: ask for another."""
+    """Responses by path, and in `files` those with large files. One that `is_dead` stays empty: ask for another.
 
-    __slots__ = ("files", "is_dead")
+    sizes: status and size of the content of responses that were logged, by path.
+    """
+
+    __slots__ = ("files", "is_dead", "sizes")
 
     def __init__(self) -> None:
         super().__init__()
         self.files: dict[str, OpenResponse] = {}
+        self.sizes: dict[str, tuple[int, int]] = {}
         self.is_dead = False
 
 
@@ -62,7 +66,7 @@ class Fresh:
     """All views, and `plain`: what holds for requests without conditions, whatever they accept."""
 
     def __init__(self) -> None:
-        self.plain: dict[str, bytes] = {}
+        self.plain = View()
         self.size = 0
         self._count = 0
         self._open_count = 0
@@ -81,10 +85,10 @@ class Fresh:
 
     def forget(self) -> None:
         """What was said does not hold any more."""
-        self.plain.clear()
-        for view in self._views.values():
+        for view in (self.plain, *self._views.values()):
             if view:
                 view.clear()
+                view.sizes.clear()
         self.forget_open()
         for heads in self._ready:
             heads.ready = b""

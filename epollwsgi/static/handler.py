@@ -120,6 +120,16 @@ class StaticHandler:
         self._shelf.on_tick(now_s)
         self._refresh_roots()
 
+    def close(self) -> None:
+        """Nothing is served any more: let go of every descriptor, but for those of responses that are being sent."""
+        self.fresh.forget()
+        self._found.forget()
+        self._found.certain.clear()
+        self._shelf.cache.clear()
+        for mount in self._mounts:
+            mount.old.clear()
+            mount.root.close()
+
     def _refresh_roots(self) -> None:
         for mount in self._mounts:
             for gone in mount.refresh(self._now):

@@ -7,8 +7,8 @@ import threading
 from typing import Any
 
 from epollwsgi.config.settings import DEFAULTS
-from epollwsgi.log import ErrorLog
-from epollwsgi.log_sink import Sink
+from epollwsgi.logs.error_log import ErrorLog
+from epollwsgi.logs.sink import Sink
 from epollwsgi.process.hook_objects import HookConfig, HookLog, HookWorker
 from epollwsgi.process.request_hooks import HookRequest, HookResponse, wrap_application
 from tests.apps import shapes

@@ -100,11 +100,11 @@ def test_a_token_without_a_name_makes_two_leaders_or_none(monkeypatch: pytest.Mo
 def test_a_watch_that_looks_once_takes_what_has_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """The watch must take the token, and not only look at it."""
 
-    def take_over(self: SharedCrew, exchange: Any) -> None:
+    def take_over(self: SharedCrew, exchange: Any, clock: float) -> None:
         held = exchange in self.baton.held
         self.baton.held[exchange] = True
         if held:
-            Crew._take_over(self, exchange)
+            Crew._take_over(self, exchange, clock)
 
     monkeypatch.setattr(SharedCrew, "_take_over", take_over)
     with pytest.raises(Broken):

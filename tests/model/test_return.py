@@ -18,7 +18,7 @@ import pytest
 from epollwsgi import loop
 from epollwsgi.config.settings import Settings
 from epollwsgi.connection import Connection
-from epollwsgi.log import open_logs
+from epollwsgi.logs.opening import open_logs
 from epollwsgi.loop import IN, OUT, Loop
 from epollwsgi.output import Output
 from epollwsgi.pagecache import AlwaysWarm

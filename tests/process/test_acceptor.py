@@ -19,7 +19,7 @@ from epollwsgi.acceptor import SURELY_IDLE_S, Acceptor
 from epollwsgi.config.settings import Settings
 from epollwsgi.config.values import TCPBind
 from epollwsgi.listener import Listener, open_listeners
-from epollwsgi.log import open_logs
+from epollwsgi.logs.opening import open_logs
 from epollwsgi.scoreboard import Scoreboard, Slot
 from epollwsgi.service import Service
 from epollwsgi.spread import MARGIN

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from epollwsgi.config.load import Loaded, read_python
+from epollwsgi.config.load import Loaded
+from epollwsgi.config.python_file import read_python
 from epollwsgi.config.settings import DEFAULTS, OPTIONS
 from epollwsgi.errors import ConfigError, StartError
-from epollwsgi.log import ErrorLog
-from epollwsgi.log_sink import Sink
+from epollwsgi.logs.error_log import ErrorLog
+from epollwsgi.logs.sink import Sink
 from epollwsgi.process.hook_objects import HookConfig, HookLog, HookServer, HookWorker
 from epollwsgi.process.hooks import HOOKS, HookFailed, Hooks, argument_count
 

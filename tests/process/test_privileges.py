@@ -15,8 +15,8 @@ import pytest
 
 from epollwsgi.config.settings import Settings
 from epollwsgi.errors import ConfigError
-from epollwsgi.log import ErrorLog
-from epollwsgi.log_sink import Sink
+from epollwsgi.logs.error_log import ErrorLog
+from epollwsgi.logs.sink import Sink
 from epollwsgi.process.privileges import Identity, find_identity, warn_of_root
 from tests.support import clean_environment
 

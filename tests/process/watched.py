@@ -15,8 +15,8 @@ import sys
 from contextlib import suppress
 
 from epollwsgi.config.settings import Settings
-from epollwsgi.log import ErrorLog
-from epollwsgi.log_sink import Sink
+from epollwsgi.logs.error_log import ErrorLog
+from epollwsgi.logs.sink import Sink
 from epollwsgi.process.reloader import start_watching
 from epollwsgi.process.sources import note_loading
 

@@ -1,15 +1,18 @@
 """Where lines of a log go: a descriptor that is written to without ever waiting for a reader and without ever raising.
 
-What a line looks like is in `log`, which alone uses this.
+What a line looks like is in `error_log` and `access_log`; nobody else uses this.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 import select
 import stat
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 PIPE_SIZE = select.PIPE_BUF
 MSG_DONTWAIT = 0x40  # Linux; socket is only imported where a log is a socket
+standard_before: list[int] = []  # what standard output and error were before they were captured
 LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -71,6 +75,34 @@ class Sink:
             os.dup2(fd, self.fd, inheritable=False)
             os.close(fd)
 
+    def become_standard(self) -> None:
+        """Make standard output and error of this process what this is: a file that has a name. Raises OSError.
+
+        Who prints into a pipe waits for its reader, as ever, so that is opened once more: the log itself never waits.
+        """
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+                stream.reconfigure(line_buffering=True)  # or what is printed would come long after the lines about it
+        fd = self.fd
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            fd = reopen_without_blocking(fd)
+            os.set_blocking(fd, True)
+        if not standard_before:
+            standard_before.extend(fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 3) for one in (1, 2))
+        for standard_fd in (1, 2):
+            os.dup2(fd, standard_fd)
+        if fd != self.fd:
+            os.close(fd)
+
+    def step_aside(self) -> None:
+        """Keep what a standard descriptor is now under a number of our own, before `become_standard` of another."""
+        if self.fd in (1, 2) and not self._is_own:
+            with suppress(OSError):
+                self.fd = fcntl.fcntl(self.fd, fcntl.F_DUPFD_CLOEXEC, 3)
+                self._is_own = True
+
     def write(self, data: bytes) -> bool:
         """Write whole lines; False if some were lost."""
         if self.rest:
@@ -100,6 +132,19 @@ class Sink:
         except OSError as error:
             self.lost_reason = os.strerror(error.errno or errno.EIO)
         return done
+
+
+def is_captured() -> bool:
+    """True where `Sink.become_standard` holds in this process."""
+    return bool(standard_before)
+
+
+def restore_standard() -> None:
+    """Undo `Sink.become_standard`, whoever did it."""
+    for standard_fd, fd in zip((1, 2), standard_before, strict=False):
+        os.dup2(fd, standard_fd)
+        os.close(fd)
+    standard_before.clear()
 
 
 def reopen_without_blocking(fd: int) -> int:

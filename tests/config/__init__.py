@@ -1,0 +1,1 @@
+"""Settings: their sources, gunicorn's forms of them, what the operator is shown, and mistakes."""
