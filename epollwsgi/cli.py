@@ -130,9 +130,9 @@ def is_checked(loaded: Loaded, plan: Plan, *, is_named: bool) -> bool:
         sources = loaded.sources | ({"wsgi_app": COMMAND_LINE} if is_named else {})
         settings = replace(loaded.settings, wsgi_app=plan.application_name)
         write_output(describe_settings(replace(loaded, settings=settings, sources=sources)))
+    check_plan(plan)  # first: a mistake is one line
     for text in [*plan.warnings, *loaded.notes]:
         say(f"epollwsgi: {text}\n")
-    check_plan(plan)
     return True
 
 
