@@ -131,7 +131,7 @@ def is_checked(loaded: Loaded, plan: Plan, *, is_named: bool) -> bool:
         settings = replace(loaded.settings, wsgi_app=plan.application_name)
         write_output(describe_settings(replace(loaded, settings=settings, sources=sources)))
     check_plan(plan)  # first: a mistake is one line
-    for text in [*plan.warnings, *loaded.notes]:
+    for text in filter(None, [*plan.warnings, *loaded.notes, describe_not_honoured(loaded)]):
         say(f"epollwsgi: {text}\n")
     return True
 
@@ -240,7 +240,10 @@ def make_plan(loaded: Loaded, target_text: str) -> Plan:
     """What is to be served: what is named, or a site of the static mounts. Raises StartError."""
     from epollwsgi.process.fleet import Plan
 
-    application_name = settle_target(loaded, target_text)
+    try:
+        application_name = settle_target(loaded, target_text)
+    except ConfigError as error:
+        raise loaded.locate(error) from None
     check(loaded)
     return Plan(
         loaded.settings,
@@ -248,6 +251,7 @@ def make_plan(loaded: Loaded, target_text: str) -> Plan:
         lambda addresses: build_banner(loaded, application_name, addresses),
         warnings=list(filter(None, [describe_ignored(loaded)])),
         static_source=loaded.source("static"),
+        locate=loaded.locate,
     )
 
 

@@ -35,7 +35,9 @@ FILTER = b"".join(struct.pack("HBBI", *instruction) for instruction in NO_NEW_CO
 # Newer kernels let only CAP_NET_ADMIN attach a filter to a TCP socket. Anybody may ask that a segment come with the
 # full count of hops, though: systems send with 64 or 128. A listener ignores others, but not the end of a handshake
 # that has begun; the connection that comes of it inherits the wish. IP_MINTTL of ip(7), IPV6_MINHOPCOUNT of in6.h.
-LEAST_HOPS = {socket.AF_INET: (socket.IPPROTO_IP, 21), socket.AF_INET6: (socket.IPPROTO_IPV6, 73)}
+# [::] may take IPv4 as well, and needs both.
+LEAST_HOPS_IPV4 = (socket.IPPROTO_IP, 21)
+LEAST_HOPS = {socket.AF_INET: (LEAST_HOPS_IPV4,), socket.AF_INET6: ((socket.IPPROTO_IPV6, 73), LEAST_HOPS_IPV4)}
 MOST_HOPS = 255
 
 Own = Callable[[str], None]
@@ -206,7 +208,7 @@ def _open_tcp(bind: TCPBind, settings: Settings) -> list[Listener]:
             if settings.reuse_port:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not _is_for_both(bind, settings))
             # Accepted sockets inherit it: responses are whole when they are sent.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             port = listeners[0].sock.getsockname()[1] or bind.port
@@ -218,6 +220,12 @@ def _open_tcp(bind: TCPBind, settings: Settings) -> list[Listener]:
             listener.close()
         raise
     return listeners
+
+
+def _is_for_both(bind: TCPBind, settings: Settings) -> bool:
+    """Whether [::] takes IPv4 too, as it does in gunicorn: unless another address of that port is named. ipv6(7)."""
+    same_port = [other for other in settings.bind if isinstance(other, TCPBind) and other.port == bind.port]
+    return bind.host == "::" and (bind.port == 0 or len(same_port) == 1)
 
 
 def _open_unix(bind: UnixBind, backlog: int, own: Own | None) -> Listener:
@@ -340,7 +348,8 @@ def has_filter(sock: socket.socket) -> bool:
 def ask_for_hops(sock: socket.socket, count: int) -> bool:
     """Ignore segments that may not be sent on so many times any more; False where the system refuses it."""
     try:
-        sock.setsockopt(*LEAST_HOPS[sock.family], count)
+        for option in LEAST_HOPS[sock.family]:
+            sock.setsockopt(*option, count)
     except (OSError, KeyError):
         return False
     return True
@@ -349,6 +358,6 @@ def ask_for_hops(sock: socket.socket, count: int) -> bool:
 def has_hops(sock: socket.socket, count: int) -> bool:
     """True if a socket asks for so many hops."""
     try:
-        return sock.getsockopt(*LEAST_HOPS[sock.family]) == count
+        return all(sock.getsockopt(*option) == count for option in LEAST_HOPS[sock.family])
     except (OSError, KeyError):
         return False

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from epollwsgi import importer
 from epollwsgi.command_line import enter, settle_target
 from epollwsgi.config.checks import check
-from epollwsgi.config.load import Loaded, settle_threads
+from epollwsgi.config.load import Loaded, settle_script_name, settle_threads
 from epollwsgi.errors import ConfigError
 from epollwsgi.inspection import describe, describe_mismatch
 
@@ -127,6 +127,7 @@ def make_plan(application: WSGIApplication | str | os.PathLike[str] | None, give
         found,
         warnings=list(filter(None, [describe_ignored(loaded)])),
         static_source=loaded.source("static"),
+        locate=loaded.locate,
     )
 
 
@@ -143,6 +144,7 @@ def read_settings(who: str, given: Mapping[str, object], defaults: Mapping[str, 
     loaded.set(who, given)
     for refusal in loaded.refused.values():
         raise ConfigError(refusal)
+    settle_script_name(loaded)
     settle_threads(loaded, "")
     return loaded
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # How much each log held when the test began: a server that many tests share has said something to others before.
 _read: dict[str, int] = {}
+# What the fixture has made for the test that runs: they have something to say when they are closed, too.
+_made: list[LiveServer] = []
 
 
 class ServerFactory(Protocol):
@@ -50,6 +52,7 @@ def epollwsgi_server() -> Iterator[ServerFactory]:
             application: WSGIApplication | str | os.PathLike[str] | None = None, **settings: object
         ) -> LiveServer:
             server = LiveServer(application, **settings).start()
+            _made.append(server)
             servers.callback(server.close)
             return server
 
@@ -66,15 +69,18 @@ def running_servers() -> list[LiveServer]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Note where the logs end of servers that other tests have had before."""
     _read.clear()
+    _made.clear()
     _read.update((str(server), len(server.log)) for server in running_servers())
 
 
 @pytest.hookimpl(hookwrapper=True)  # the older form: every pytest knows it
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
-    """A test that failed shows what the servers that still run have logged since it began."""
+    """A test that failed shows what its servers, and those that still run, have logged since it began."""
     outcome = yield
     report: pytest.TestReport = outcome.get_result()
     if report.failed:
-        for server in running_servers():
+        for server in dict.fromkeys([*running_servers(), *_made]):
             if text := server.log[_read.get(str(server), 0) :]:
                 report.sections.append((f"epollwsgi log of {server}", text))
+    if report.when == "teardown":
+        _made.clear()

@@ -239,6 +239,8 @@ class Service:
 
     def _on_dropped(self, name: str) -> None:
         """A field was dropped; said once for each name, of at most a hundred names, because clients choose them."""
+        if len(self._told) >= 100:
+            return
         why = "its name has an underscore" if "_" in name else "with an underscore it would be one of forwarder_headers"
         self._tell_once(
             f"dropped {name}",
@@ -247,8 +249,8 @@ class Service:
         )
 
     def _tell_once(self, what: str, message: str) -> None:
-        """A line that clients can cause: once in the life of a worker, and a hundred of them at most."""
-        if what not in self._told and len(self._told) < 100:
+        """A line that clients can cause: once in the life of a worker."""
+        if what not in self._told:
             self._told.add(what)
             self.error_log.info(message)
 

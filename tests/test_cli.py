@@ -404,7 +404,7 @@ def test_program_serves_an_object(site: Path) -> None:
 
 def test_start_without_standard_error(site: Path) -> None:
     """A supervisor may close descriptors 0 to 2; a mistake still has its exit code, and nothing else breaks."""
-    command = f"exec {sys.executable} -m epollwsgi hello:nothing 0<&- 1>&- 2>&-"
+    command = f"exec {sys.executable} -m epollwsgi -b 127.0.0.1:0 hello:nothing 0<&- 1>&- 2>&-"
     done = subprocess.run(["sh", "-c", command], cwd=site, env=clean_environment(), timeout=30, check=False)
     assert done.returncode == 4
 

@@ -265,6 +265,22 @@ def test_typed_values_and_texts_mean_the_same(here: Path) -> None:
     assert first.workers is None
 
 
+def test_variables_of_a_service_are_no_settings(here: Path) -> None:
+    """Kubernetes sets them in every container where a service has this name."""
+    environ = {
+        "EPOLLWSGI_SERVICE_HOST": "10.0.0.1",
+        "EPOLLWSGI_SERVICE_PORT": "80",
+        "EPOLLWSGI_SERVICE_PORT_HTTP": "80",
+        "EPOLLWSGI_PORT": "tcp://10.0.0.1:80",
+        "EPOLLWSGI_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "EPOLLWSGI_PORT_80_TCP_PROTO": "tcp",
+        "EPOLLWSGI_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    assert load({}, environ).sources == {}
+    with pytest.raises(ConfigError, match="no such setting"):
+        load({}, {"EPOLLWSGI_PORTS": "80"})
+
+
 def test_variables_of_platforms(here: Path) -> None:
     environ = {
         "PORT": "5000",

@@ -98,7 +98,7 @@ def test_hooks_of_the_page_can_be_called() -> None:
 
 def test_addresses_of_the_page_are_addresses() -> None:
     texts = [text[3:] for text in read_page("start.html").texts["dt"] if text.startswith("-b ")]
-    assert len(texts) == 5
+    assert len(texts) == 6
     for text in texts:
         assert str(OPTIONS["bind"].parse(text)) == text
 

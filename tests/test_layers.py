@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...], str], ...] = (
         (
             *("http/grammar", "http/dates", "config/values", "spool", "file_wrapper", "pagecache", "helper"),
             *("config/lines", "config/differences", "config/destinations", "logs/writer", "logs/sink", "logs/text"),
+            "logs/reopening",
             *("baton", "seats", "states", "scoreboard", "codings", "commands/show", "commands/table"),
         ),
         "patterns beside their ABNF, dates, converters, codings, spools, states, figures of all workers",

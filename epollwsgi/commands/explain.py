@@ -112,6 +112,7 @@ def build_command() -> click.Command:
 def explain(asked: Asked, settings: Settings, application: str) -> tuple[list[str], bytes]:
     """The steps, in whole sentences, and the head of the response; b'' where the application makes it."""
     steps: list[str] = []
+    said: list[Environ] = []  # of a request with forwarding fields: the environ, whose Host may follow from its target
     forwarding = build_forwarding(settings)
     parser = HeadParser(
         head_limits(settings),
@@ -119,7 +120,7 @@ def explain(asked: Asked, settings: Settings, application: str) -> tuple[list[st
         script_name=settings.script_name,
         on_dropped=lambda name: steps.append(f"The field {name} is dropped (header_map = {settings.header_map})."),
         names=forwarding.names,
-        believe=lambda environ: steps.append(explain_forwarded(forwarding, settings, environ)),
+        believe=lambda environ: said.append(environ),
     )
     common = build_common(settings)
     try:
@@ -127,6 +128,7 @@ def explain(asked: Asked, settings: Settings, application: str) -> tuple[list[st
     except HTTPError as error:
         steps.append(f"The request is refused with {error.status}: {error}.")
         return steps, build_refusal(error.status, asked.method, common + r.CLOSE)
+    steps += [explain_forwarded(forwarding, settings, environ) for environ in said]
     keep = settings.keepalive > 0 and is_kept(request.protocol, environ.get("HTTP_CONNECTION"))
     common += connection_field(request.protocol, keep)
     if request.path == "*":
@@ -145,6 +147,8 @@ def explain(asked: Asked, settings: Settings, application: str) -> tuple[list[st
 
 def explain_forwarded(forwarding: Forwarding, settings: Settings, environ: Environ) -> str:
     """What a trusted proxy says with its fields. environ stays as it is: nobody knows who will send them."""
+    if not settings.forwarded_allow_ips:
+        return "Nobody is in forwarded_allow_ips: the forwarding fields change nothing."
     believed = environ.copy()
     whom = f"From a peer in forwarded_allow_ips = {','.join(settings.forwarded_allow_ips)} "
     try:

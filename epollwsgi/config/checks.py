@@ -8,6 +8,7 @@ is a mistake only where it can mean nothing: max_requests_jitter alone, say, has
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def find_missing(settings: Settings) -> Iterator[Mistake]:
             yield Mistake(name, path, "not a regular file" if os.path.exists(path) else os.strerror(2))
     for name in (*LOGS, "pidfile"):
         path = getattr(settings, name)
-        if path not in NO_FILE and (reason := cannot_be_made(path)):
+        if path not in NO_FILE and (reason := cannot_be_made(path) or cannot_be_written(path, name in LOGS)):
             yield Mistake(name, path, reason)
     for number, bind in enumerate(settings.bind):
         if isinstance(bind, UnixBind) and not bind.is_abstract and (reason := cannot_be_made(bind.path)):
@@ -136,6 +137,17 @@ def cannot_be_made(path: str) -> str:
     if os.path.exists(directory):
         return f"{directory} is not a directory"
     return f"{os.strerror(2)}: the directory {directory}"
+
+
+def cannot_be_written(path: str, is_kept: bool) -> str:
+    """Why this process may not write a file in a directory that is there, or ''.
+
+    is_kept: a file of that name is written to, not replaced.
+    """
+    place = path if is_kept and os.path.exists(path) else os.path.dirname(path) or "."
+    if os.access(place, os.W_OK, effective_ids=True):
+        return ""
+    return os.strerror(errno.EROFS if os.statvfs(place).f_flag & os.ST_RDONLY else errno.EACCES)
 
 
 def find_shared_paths(settings: Settings) -> Iterator[Mistake]:

@@ -31,8 +31,8 @@ DIFFERENCES: Final = {
     "max_requests": "The successor is started, and ready, before the worker goes; gunicorn starts it afterwards.",
     "preload_app": "HUP loads the application anew all the same: the master replaces itself as for USR2. In gunicorn "
     "it goes on with the code that was loaded first.",
-    "reload": "The old workers serve until the new ones are ready, and go on where new code does not load. It may "
-    "stand beside preload_app.",
+    "reload": "The old workers finish their requests, and the page that shows code which does not load goes by itself "
+    "once that is mended. It may stand beside preload_app.",
     "pidfile": "USR2 keeps the process id, so that there is no second master and no file that ends in .oldbin or .2.",
     "keepalive": "75 s instead of 2: an idle connection costs neither a thread nor a process, and proxies and "
     "browsers that find theirs closed must connect again. It holds for every kind of worker.",

@@ -9,6 +9,7 @@ It knows files, variables and their order, and remembers the source of each valu
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,11 +31,16 @@ SECTION = ("tool", "epollwsgi")
 SETTINGS_FILES = ("epollwsgi.toml", "gunicorn.conf.py")
 PREFIX = "EPOLLWSGI_"
 OUR_TESTS = "EPOLLWSGI_TEST_"  # switches of the test suite, which starts servers that inherit them
+# What Kubernetes, and Docker with its links, set where a service is named epollwsgi.
+OF_A_SERVICE = re.compile(
+    "EPOLLWSGI_(?:SERVICE_(?:HOST|PORT(?:_[A-Z0-9_]+)?)|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?)?)"
+)
 MOST_SHOWN = 100  # characters of a value in a message
+PEERS = "FORWARDED_ALLOW_IPS"
 VARIABLES = (  # other variables, and the setting that each one fills
     ("WEB_CONCURRENCY", "workers"),
     ("PORT", "bind"),
-    ("FORWARDED_ALLOW_IPS", "forwarded_allow_ips"),
+    (PEERS, "forwarded_allow_ips"),
     ("SCRIPT_NAME", "script_name"),
 )
 
@@ -104,16 +110,18 @@ def load(command_line: Given, environ: Mapping[str, str], gunicorn_args: Given |
     gunicorn_file = load_file(loaded, command_line, environ, gunicorn_args or {})
     before = replace(loaded, sources=dict(loaded.sources))
     for variable, name in VARIABLES:
-        if environ.get(variable):
+        # Empty ones are as good as unset; but as in gunicorn no peer is then trusted, unless a file names some.
+        if environ.get(variable) or (variable == PEERS and PEERS in environ and name not in loaded.sources):
             value = bind_variable(environ[variable]) if name == "bind" else environ[variable]
             loaded.set(f"environment {variable}", {name: value})
     loaded.set(GUNICORN_ARGS, gunicorn_args or {})
     for variable in sorted(environ):
-        if variable.startswith(PREFIX) and not variable.startswith(OUR_TESTS):
+        if variable.startswith(PREFIX) and not variable.startswith(OUR_TESTS) and not OF_A_SERVICE.fullmatch(variable):
             name, written = variable.removeprefix(PREFIX).lower(), environ[variable]
             has_items = name in OPTIONS and OPTIONS[name].many  # which a variable can only hold with commas
             loaded.set(f"environment {variable}", {name: written.split(",") if has_items else written})
     loaded.set(COMMAND_LINE, command_line)
+    settle_script_name(loaded)
     for refusal in loaded.refused.values():
         raise ConfigError(refusal)
     if gunicorn_file:
@@ -131,6 +139,16 @@ def note_variables(loaded: Loaded, before: Loaded, file: str) -> None:
         is_changed = getattr(loaded.settings, name) != getattr(before.settings, name)
         if is_changed and before.source(name).startswith(file) and loaded.source(name) == f"environment {variable}":
             loaded.notes.append(f"{name}: {variable} wins over {before.source(name)}; in gunicorn it does not")
+
+
+def settle_script_name(loaded: Loaded) -> None:
+    """SCRIPT_NAME in raw_env is a prefix, as in gunicorn, which looks at that variable in its own environment."""
+    if loaded.source("script_name") not in ("default", "environment SCRIPT_NAME"):
+        return
+    for number, item in enumerate(loaded.settings.raw_env):
+        name, _, value = item.partition("=")
+        if name == "SCRIPT_NAME":
+            loaded.set(loaded.source("raw_env", number), {"script_name": value})
 
 
 def bind_variable(port: str) -> str:
@@ -209,7 +227,7 @@ def convert(source: Source, name: str, value: object) -> object:
 def show_written(value: object) -> str:
     """A value as somebody wrote it, on one line and not too long."""
     if callable(value):
-        return "a function"
+        return "a class" if isinstance(value, type) else "a function"
     text = escape(repr(value))
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}... ({len(text)} characters)"
 

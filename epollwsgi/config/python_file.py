@@ -7,20 +7,25 @@ first in sys.path. It is run anew at each reload, from its source.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable
 from typing import Any, Final
 
 from epollwsgi.errors import ConfigError
 
+GUNICORN_IS_GONE: Final = "it imports gunicorn, which is not installed: install that too, or drop the import"
 MODULE_NAME: Final = "__config__"  # of the file as a module: gunicorn's name
 
 
 def read_python(path: str) -> dict[str, Any]:
     """The names that a settings file in Python defines. Raises ConfigError, with the traceback if it fails."""
-    if not os.path.isfile(path):
-        reason = os.strerror(2) if not os.path.exists(path) else "not a regular file"
-        raise ConfigError(f"settings file {path}: {reason}")
+    try:
+        if not (stat.S_ISREG(os.stat(path).st_mode) or path == os.devnull):  # which hides the file that is there
+            raise ConfigError(f"settings file {path}: not a regular file")
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise ConfigError(f"settings file {path}: {error.strerror}") from None
     return guarded(path, lambda: run_file(os.path.abspath(path)))
 
 
@@ -90,4 +95,7 @@ def guarded(source: str, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if not frame.filename.startswith("<frozen ") and frame.filename != __file__]
         lines = traceback.format_list(own) + traceback.format_exception_only(error)
-        raise ConfigError(f"settings file {source}: it raised\n{''.join(lines).rstrip()}") from None
+        hint = ""
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "gunicorn":
+            hint = f" ({GUNICORN_IS_GONE})"
+        raise ConfigError(f"settings file {source}: it raised{hint}\n{''.join(lines).rstrip()}") from None

@@ -25,6 +25,7 @@ SECONDS = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|)", re.ASCII)
 SECONDS_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})", re.ASCII)
+IP6_LETTERS = re.compile(r"[0-9A-Fa-f:.]+", re.ASCII)
 MOUNT_PREFIX = re.compile(r"/[!$&-;=@-Z_a-z~]*", re.ASCII)  # what a path holds unencoded, RFC 3986 section 3.3
 MASK = re.compile(r"0o?([0-7]{1,5})|0x([0-9a-f]{1,3})|(0|[1-9][0-9]{0,2})", re.ASCII)
 BASES = {1: 8, 2: 16, 3: 10}  # of its groups
@@ -132,7 +133,7 @@ def _tcp_bind(written: str) -> TCPBind:
             raise ValueError(f"{BIND_ALLOWED} is allowed")
         return TCPBind(_ip6_address(host), _port(rest[1:]) if rest else DEFAULT_PORT)
     host, colon, port = written.rpartition(":") if ":" in written else (written, "", "")
-    if ":" in host:
+    if IP6_LETTERS.fullmatch(host) and ":" in host:
         raise ValueError(f"an IPv6 address stands in brackets, as in [{written}]:{DEFAULT_PORT}")
     if not colon and (host.isdigit() or not host):
         raise ValueError(f"{BIND_ALLOWED} is allowed" + (f"; did you mean :{host}?" if host else ""))
@@ -172,6 +173,8 @@ def peer(value: object) -> str:
             ip_network(written)
         except ValueError:
             raise ValueError("IP addresses, networks such as 10.0.0.0/8, * and unix are allowed") from None
+        if "%" in written:  # peers are compared without theirs
+            raise ValueError("IP addresses and networks without a zone are allowed")
     return written
 
 

@@ -8,7 +8,8 @@ How the fields are read:
 
     hops         from the right, past every trusted hop, to the first that is none; that is the client.  An entry that
                  is no address (unknown, _hidden, noise) ends the walk: the client is the last address before it
-    *            trusts whoever is connected, but tells no hop from a client: of a list only the last entry is believed
+    *            trusts whoever is connected, but tells no hop from a client: of a list only the last entry is believed.
+                 So do 0.0.0.0/0 and ::/0
     other lists  the entry beside that hop; of fewer entries the first.  Without `for` the last one
     Forwarded    a whole: the address, scheme and host of the element where the walk ends
     two fields   that speak of the same thing must agree, else 400.  So must their own grammar hold
@@ -65,9 +66,11 @@ SANE_ID = re.compile(rf"[{TCHARS}/=:]{{1,200}}")
 class Networks:
     """The addresses of trusted proxies; `*` and `unix` are not among them."""
 
-    def __init__(self, peers: Iterable[str]) -> None:
-        """peers: as forwarded_allow_ips lists them."""
+    def __init__(self, peers: Iterable[str], *, is_of_hops: bool = False) -> None:
+        """peers: as forwarded_allow_ips lists them.  is_of_hops: without those that hold every address, see `*`."""
         networks = [unmapped_network(ip_network(peer)) for peer in peers if peer not in ("*", "unix")]
+        if is_of_hops:
+            networks = [network for network in networks if network.prefixlen]
         self._single = {network.network_address for network in networks if network.num_addresses == 1}
         self._wide = [network for network in networks if network.num_addresses > 1]
 
@@ -129,7 +132,7 @@ class Hops(dict[str, Hop]):
 
     def __init__(self, peers: Collection[str]) -> None:
         super().__init__()
-        self._networks = Networks(peers)
+        self._networks = Networks(peers, is_of_hops=True)
         self._trusts_unix = "unix" in peers
 
     def __missing__(self, text: str) -> Hop:

@@ -136,7 +136,7 @@ def open_syslog(settings: Settings, name: str, errors: ErrorLog, beside: Beside)
 
 
 def open_statsd(settings: Settings, errors: ErrorLog, beside: Beside) -> None:
-    """Figures for statsd. Raises ConfigError."""
+    """Figures for statsd. A host that nobody knows now is no reason not to serve, as in gunicorn."""
     from epollwsgi.config.destinations import parse_statsd
     from epollwsgi.logs.statsd import Statsd
     from epollwsgi.logs.syslog import resolve
@@ -144,19 +144,14 @@ def open_statsd(settings: Settings, errors: ErrorLog, beside: Beside) -> None:
     try:
         address = resolve(parse_statsd(settings.statsd_host))[0]
     except OSError as error:
-        raise refusal("statsd_host", settings.statsd_host, error) from None
+        errors.warning(
+            f"no figures are sent until a reload: statsd_host = {settings.statsd_host!r}: {error.strerror or error}"
+        )
+        return
     statsd = Statsd(address, settings.statsd_prefix, settings.dogstatsd_tags)
     errors.add_target(statsd)
     errors.on_workers = statsd.on_workers
     beside.observers.append(statsd.on_responses)
-
-
-def reopen_handlers(errors: ErrorLog) -> None:
-    """USR1, for files that handlers of Python's logging write, the application's among them."""
-    if "logging" in sys.modules:
-        from epollwsgi.logs.python_logging import reopen_soon
-
-        reopen_soon(errors.warning)
 
 
 def find_access_path(written: str) -> str:

@@ -16,11 +16,8 @@ import configparser
 import json
 import logging
 import logging.config
-import logging.handlers
 import os
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -28,6 +25,7 @@ from typing import Any
 
 from epollwsgi.config.settings import Settings
 from epollwsgi.errors import ConfigError
+from epollwsgi.logs.reopening import all_handlers, file_handlers
 from epollwsgi.logs.writer import Writer, split
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
@@ -156,9 +154,12 @@ def take_back(configuration: Configuration) -> None:
 
 
 def find_logger(configuration: Configuration, kind: str) -> logging.Logger | None:
-    """Who gets the records of a log, `error` or `access`; None where the configuration names nobody."""
+    """Who gets the records of a log, `error` or `access`; None where the configuration names nobody.
+
+    A configuration that names a parent alone has its loggers hand their records on to that.
+    """
     for name in NAMES:
-        if f"{name}.{kind}" in configuration.names:
+        if f"{name}.{kind}" in configuration.names or name in configuration.names:
             return logging.getLogger(f"{name}.{kind}")
     return None
 
@@ -253,10 +254,10 @@ class LoggingErrors:
 
     def files(self) -> list[str]:
         """Of all file handlers."""
-        return [one.baseFilename for one in all_handlers() if isinstance(one, logging.FileHandler)]
+        return [one.baseFilename for one in file_handlers()]
 
     def reopen(self) -> None:
-        """Nothing: see reopen_soon."""
+        """Nothing: see `reopening`."""
 
     def close(self) -> None:
         """Nobody writes into it any more."""
@@ -286,7 +287,7 @@ class LoggingAccess:
             self._handlers.put(logger, [make((one,), None) for one in part])
 
     def reopen(self) -> None:
-        """Nothing: see reopen_soon."""
+        """Nothing: see `reopening`."""
 
     def close(self) -> None:
         """Nothing: it ends with the error log."""
@@ -295,38 +296,6 @@ class LoggingAccess:
 def size_of_atoms(atoms: dict[str, object]) -> int:
     """About the characters that a record holds: a client fills most of them."""
     return sum(len(value) for value in atoms.values() if isinstance(value, str)) + 20 * len(atoms)
-
-
-# --- handlers -------------------------------------------------------------------------------------------------------
-
-
-def all_handlers() -> Iterator[logging.Handler]:
-    """Of all loggers in this process, each once."""
-    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
-    yield from dict.fromkeys(
-        handler for logger in loggers if isinstance(logger, logging.Logger) for handler in logger.handlers
-    )
-
-
-def reopen_soon(report: Callable[[str], None]) -> None:
-    """`reopen_files` on a thread: a handler may be stuck."""
-    with suppress(RuntimeError):  # no thread can be started
-        threading.Thread(target=reopen_files, args=(report,), name="epollwsgi-reopen", daemon=True).start()
-
-
-def reopen_files(report: Callable[[str], None]) -> None:
-    """USR1: files that handlers write were moved away, those of the application among them, as in gunicorn."""
-    for handler in all_handlers():
-        if not isinstance(handler, logging.FileHandler) or isinstance(handler, logging.handlers.WatchedFileHandler):
-            continue  # that one looks for itself
-        if handler.stream is None:
-            continue  # opens at its next record
-        try:
-            old = handler.setStream(handler._open())
-            if old is not None:
-                old.close()
-        except (OSError, ValueError) as error:
-            report(f"{handler.baseFilename} cannot be opened again: {describe(error)}")
 
 
 def do_nothing() -> None:

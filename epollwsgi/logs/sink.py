@@ -44,6 +44,9 @@ class Sink:
         if self._path:
             self.fd = os.open(self._path, LOG_FLAGS, 0o666)
             return
+        if standard_before:  # captured by the log of the generation before
+            standard_fd = fcntl.fcntl(standard_before[standard_fd - 1], fcntl.F_DUPFD_CLOEXEC, 3)
+            self._is_own = True
         self.fd = standard_fd
         try:
             mode = os.fstat(standard_fd).st_mode
@@ -53,6 +56,8 @@ class Sink:
                 self.may_block = True
                 self.fd = reopen_without_blocking(standard_fd)
                 self.may_block = False
+                if self._is_own:
+                    os.close(standard_fd)
                 self._is_own = True
         except OSError:
             pass  # closed: every line will be lost, and counted; or not ours to open: asked before each write

@@ -11,7 +11,7 @@ import faulthandler
 import os
 import signal
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -93,7 +93,7 @@ def _live(errand: Errand) -> None:
         errand.generation.hooks.call("post_fork", errand.hook_server, hook_worker)
         if not configures_logging(settings):
             stand_in(log, settings.loglevel)
-        application = load(errand, station)
+        application, is_broken = load(errand, station)
         if not configures_logging(settings):
             adopt(log)
         hook_worker.app.callable = application
@@ -108,6 +108,8 @@ def _live(errand: Errand) -> None:
     hooks = errand.generation.hooks
     if application is not None and (hooks.pre_request or hooks.post_request):
         application = wrap_application(application, hooks.pre_request, hooks.post_request, hook_worker)
+    if is_broken:  # its page answers ready_path, too, and is to be seen
+        settings = replace(settings, ready_path="")
     worker = Worker(settings, application, errand.generation.listeners, log, errand.generation.access_log, station)
     worker.run()
     log.report_held_back()
@@ -115,8 +117,8 @@ def _live(errand: Errand) -> None:
     station.say_goodbye()
 
 
-def load(errand: Errand, station: Station) -> WSGIApplication | None:
-    """The application; with --reload a page with the traceback where there is none. Raises StartError."""
+def load(errand: Errand, station: Station) -> tuple[WSGIApplication | None, bool]:
+    """The application, or with --reload a page with the traceback where there is none: then True. Raises StartError."""
     from epollwsgi import importer
 
     plan = errand.generation.plan
@@ -145,7 +147,7 @@ def load(errand: Errand, station: Station) -> WSGIApplication | None:
         from epollwsgi.process.reloader import start_watching
 
         start_watching(settings, station.report_change, errand.generation.error_log, failure)
-    return application
+    return application, bool(failure)
 
 
 def die_with_parent(master_pid: int) -> None:

@@ -13,10 +13,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from epollwsgi.logs.opening import reopen_handlers
+from epollwsgi.logs.reopening import reopen_handlers
+from epollwsgi.logs.sink import LOG_FLAGS
 from epollwsgi.process.hook_objects import HookConfig
 from epollwsgi.process.origin import Surroundings
 from epollwsgi.scoreboard import Slot
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
     from epollwsgi.config.settings import Settings
+    from epollwsgi.errors import ConfigError
     from epollwsgi.listener import Listener
     from epollwsgi.logs.access_log import AccessLog
     from epollwsgi.logs.error_log import ErrorLog
@@ -45,6 +48,7 @@ class Plan:
     """What is to be served, as the settings have it.
 
     application: where it is loaded already.  describe: the banner, given the addresses.  warnings: of the settings.
+    locate: a mistake in a setting with the place where it stands before it.
     """
 
     settings: Settings
@@ -53,6 +57,7 @@ class Plan:
     application: WSGIApplication | None = None
     warnings: Sequence[str] = ()
     static_source: str = "static"
+    locate: Callable[[ConfigError], ConfigError] = lambda error: error
 
 
 @dataclass(slots=True, eq=False)
@@ -86,17 +91,21 @@ class Generation:
         self.error_log.reopen()
         if self.access_log is not None:
             self.access_log.reopen()
-        if not self.is_over:
-            reopen_handlers(self.error_log)
         self.give_logs()
+        if not self.is_over:
+            reopen_handlers(self.error_log.warning)
 
     def give_logs(self) -> None:
         """The log files belong to who runs the workers: they open them again themselves."""
         settings = self.plan.settings
         if self.identity is None:
             return
-        for path in (settings.errorlog, settings.accesslog, *self.error_log.files()):
-            if self.identity is not None and os.path.isfile(path):
+        handled = self.error_log.files()
+        for path in handled:  # a thread opens these again, maybe after the workers were told to
+            with suppress(OSError):
+                os.close(os.open(path, LOG_FLAGS | os.O_EXCL, 0o666))  # which follows no link
+        for path in (settings.errorlog, settings.accesslog, *handled):
+            if os.path.isfile(path):
                 try:
                     self.identity.own(path)
                 except OSError as error:

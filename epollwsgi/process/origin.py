@@ -10,6 +10,8 @@ import os
 import sys
 from dataclasses import dataclass, field
 
+from epollwsgi.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -57,8 +59,11 @@ def is_restartable() -> bool:
 
 
 def name_of_directory() -> str:
-    """The current directory by the name that its user gave it ($PWD), where that is right."""
-    here = os.getcwd()
+    """The current directory by the name that its user gave it ($PWD), where that is right. Raises ConfigError."""
+    try:
+        here = os.getcwd()
+    except OSError as error:
+        raise ConfigError(f"the directory of the start: {error.strerror}") from None
     name = os.environ.get("PWD", "")
     try:
         return name if os.path.isabs(name) and os.path.samefile(name, here) else here

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from epollwsgi.config.settings import Settings
 from epollwsgi.config.values import FDBind
-from epollwsgi.errors import StartError
+from epollwsgi.errors import ConfigError, StartError
 from epollwsgi.listener import Listener, by_key, open_listeners
 from epollwsgi.logs.opening import captures_output, configures_logging, open_logs
 from epollwsgi.logs.sink import is_captured
@@ -148,7 +148,11 @@ class Server:
 
         loads: load an application that is preloaded.
         """
-        return self._build(self._read(), number, by_key(old.listeners), loads)
+        plan = self._read()
+        try:
+            return self._build(plan, number, by_key(old.listeners), loads)
+        except ConfigError as error:
+            raise plan.locate(error) from None
 
     def _build(self, plan: Plan, number: int, kept: Mapping[str, list[Listener]], loads: bool = True) -> Generation:
         if self._passed:

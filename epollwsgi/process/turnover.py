@@ -130,7 +130,8 @@ class Turnover:
             self.take_over()
 
     def _report_reload_failed(self, message: str) -> None:
-        self._master.log.write("error", "reload failed: what was running goes on", message)
+        first, _, more = message.partition("\n")
+        self._master.log.write("error", f"reload failed, what was running goes on: {first}", more)
         self._tools.notifier.ready("reload failed: " + last_line(message))
 
     def abandon(self, message: str) -> None:

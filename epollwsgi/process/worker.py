@@ -23,7 +23,7 @@ from epollwsgi.errors import ApplicationFailed
 from epollwsgi.listener import Listener, is_closing, refuse_connections
 from epollwsgi.logs.access_log import AccessLog
 from epollwsgi.logs.error_log import ErrorLog
-from epollwsgi.logs.opening import reopen_handlers
+from epollwsgi.logs.reopening import reopen_handlers
 from epollwsgi.loop import IN
 from epollwsgi.process.probe import Probe
 from epollwsgi.process.signals import WORKER_SIGNALS, SignalPipe
@@ -260,7 +260,7 @@ class Worker:
         self._error_log.reopen()
         if self._access_log is not None:
             self._access_log.reopen()
-        reopen_handlers(self._error_log)
+        reopen_handlers(self._error_log.warning)
 
     def _begin_stop(self, timeout_s: float, linger_s: float) -> None:
         now = time.monotonic()

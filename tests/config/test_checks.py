@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import epollwsgi
 from epollwsgi.config.checks import check
 from epollwsgi.config.load import load
 from epollwsgi.errors import ConfigError
@@ -209,6 +210,12 @@ def test_reload_refuses_what_a_start_refuses(start_server: ServerFactory, here: 
         ("certfile = 'c.pem'\n", "gunicorn.conf.py:1: certfile = 'c.pem': this server has no TLS yet"),
         ("\npidfile = 'gone/x.pid'\n", "gunicorn.conf.py:2: pidfile = 'gone/x.pid': No such file or directory"),
         ("protocol = 'uwsgi'\n", "gunicorn.conf.py:1: protocol = 'uwsgi': this server speaks HTTP"),
+        (
+            "\nchdir = 'gone'\n",
+            "what was running goes on: gunicorn.conf.py:2: chdir = 'gone': No such file or directory",
+        ),
+        ("access_log_format = '%(zz)s'\n", "gunicorn.conf.py:1: access_log_format = '%(zz)s': %(zz)s is no atom"),
+        ("user = 'no-such-user'\n", "gunicorn.conf.py:1: user = 'no-such-user': no such user"),
     ):
         settings.write_text(text)
         server.send_signal(signal.SIGHUP)
@@ -243,3 +250,69 @@ def test_serve_is_checked_too(here: Path) -> None:
 def test_what_is_wrong_with_several_is_told_in_a_fixed_order(here: Path) -> None:
     with pytest.raises(ConfigError, match="certfile"):
         check(load({"certfile": "x", "bind": [], "pidfile": "gone/x"}, {}))
+
+
+def test_a_start_in_a_directory_that_is_gone(here: Path) -> None:
+    script = f"cd pages && rmdir ../pages && exec {sys.executable} -m epollwsgi --check-config hello:app"
+    environ = clean_environment() | {"PYTHONPATH": str(Path(epollwsgi.__file__).parent.parent)}
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=here, env=environ, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == "epollwsgi: the directory of the start: No such file or directory\n"
+
+
+@pytest.mark.parametrize(("name", "path"), [("errorlog", "shut/e.log"), ("accesslog", "old"), ("pidfile", "shut/x")])
+def test_what_this_user_may_not_write(here: Path, name: str, path: str) -> None:
+    """Asked as a user without privileges, whoever runs the tests."""
+    (here / "shut").mkdir()
+    (here / "old").write_text("")
+    (here / "shut").chmod(0o555)
+    (here / "old").chmod(0o444)
+    here.chmod(0o755)
+    loaded = load({name: path}, {})
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(ConfigError, match=f"{name} = '{path}': Permission denied"):
+            check(loaded)
+    finally:
+        if is_root:
+            os.seteuid(0)
+        (here / "shut").chmod(0o755)
+
+
+def test_dev_null_hides_the_settings_file(here: Path) -> None:
+    (here / "gunicorn.conf.py").write_text("workers = 5\n")
+    assert load({"config": os.devnull}, {}).settings.workers == 1
+
+
+def test_a_settings_file_that_may_not_be_read(here: Path) -> None:
+    (here / "settings.py").symlink_to("settings.py")
+    with pytest.raises(ConfigError, match=r"^settings file settings.py: Too many levels of symbolic links$"):
+        load({"config": "settings.py"}, {})
+
+
+def test_a_url_is_no_ipv6_address() -> None:
+    with pytest.raises(ConfigError, match="HOST:PORT") as caught:
+        load({"bind": "http://0.0.0.0:80"}, {})
+    assert "IPv6 address" not in str(caught.value)
+
+
+def test_a_settings_file_that_imports_gunicorn_where_that_is_gone(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "gunicorn.conf.py").write_text("from gunicorn.glogging import Logger\n")
+    monkeypatch.setitem(sys.modules, "gunicorn", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "gunicorn.glogging", None)
+    with pytest.raises(ConfigError) as caught:
+        load({}, {})
+    first = str(caught.value).partition("\n")[0]
+    assert first == (
+        "settings file gunicorn.conf.py: it raised (it imports gunicorn, which is not installed: install that too, "
+        "or drop the import)"
+    )
+
+
+def test_check_config_tells_what_has_no_effect_yet(here: Path) -> None:
+    done = run(here, "--check-config", "--admin", "127.0.0.1:9", "hello:app")
+    assert (done.returncode, done.stderr) == (0, 'epollwsgi: not yet honoured: admin ("127.0.0.1:9")\n')

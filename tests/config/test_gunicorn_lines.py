@@ -162,8 +162,22 @@ def test_application_named_in_the_file() -> None:
 def test_empty_variables_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*PLATFORM, *ARGS):
         monkeypatch.setenv(name, "")
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS")
     loaded = load_settings({})
     assert loaded.sources == {}
+
+
+def test_an_empty_list_of_peers_is_nobody() -> None:
+    """As in gunicorn, where the variable is the default: whoever empties it wants no field to be believed."""
+    empty = {"FORWARDED_ALLOW_IPS": ""}
+    loaded = read_line("app:app", empty)[1]
+    assert loaded.settings.forwarded_allow_ips == ()
+    assert loaded.source("forwarded_allow_ips") == "environment FORWARDED_ALLOW_IPS"
+    assert read_line("--forwarded-allow-ips '*' app:app", empty)[1].settings.forwarded_allow_ips == ("*",)
+    Path("gunicorn.conf.py").write_text(FILE)
+    loaded = read_line("app:app", empty)[1]
+    assert loaded.settings.forwarded_allow_ips == ("10.0.0.2",)
+    assert loaded.notes == []
 
 
 def test_list_in_a_variable_has_commas() -> None:
@@ -178,6 +192,7 @@ BROKEN = [
     ({"PORT": "70000"}, "environment PORT: '70000': "),
     ({"WEB_CONCURRENCY": "many"}, "environment WEB_CONCURRENCY: workers = 'many': "),
     ({"WEB_CONCURRENCY": "0"}, "environment WEB_CONCURRENCY: workers = '0': "),
+    ({"FORWARDED_ALLOW_IPS": "fe80::1%a"}, "environment FORWARDED_ALLOW_IPS: forwarded_allow_ips = 'fe80::1%a': "),
     ({"FORWARDED_ALLOW_IPS": "proxy"}, "environment FORWARDED_ALLOW_IPS: forwarded_allow_ips = 'proxy': "),
     ({"SCRIPT_NAME": "shop"}, "environment SCRIPT_NAME: script_name = 'shop': "),
     ({"GUNICORN_CMD_ARGS": "-w many"}, "environment GUNICORN_CMD_ARGS: workers = 'many': "),
@@ -206,3 +221,27 @@ def test_source_of_each_value_of_a_list(here: Path) -> None:
     loaded = load({"static": ["/c=z"]}, {})
     assert loaded.source("static", 0) == "command line"
     assert loaded.source("bind", 0) == "default"
+
+
+@pytest.mark.parametrize(
+    ("given", "environ", "expected", "source"),
+    [
+        ({"raw_env": ["SCRIPT_NAME=/a"]}, {}, "/a", "command line"),
+        ({"raw_env": ["SCRIPT_NAME=/a", "B=1", "SCRIPT_NAME=/b"]}, {}, "/b", "command line"),
+        ({"raw_env": ["SCRIPT_NAME=/a"]}, {"SCRIPT_NAME": "/b"}, "/a", "command line"),
+        ({"raw_env": ["SCRIPT_NAME=/a"], "script_name": "/b"}, {}, "/b", "command line"),
+        ({"raw_env": ["B=1"]}, {"SCRIPT_NAME": "/b"}, "/b", "environment SCRIPT_NAME"),
+    ],
+    ids=["given", "twice", "variable", "setting", "variable-alone"],
+)
+def test_script_name_in_raw_env(
+    given: dict[str, object], environ: dict[str, str], expected: str, source: str, here: Path
+) -> None:
+    """`-e SCRIPT_NAME=/shop` is how a prefix is given to gunicorn."""
+    loaded = load(given, environ)
+    assert (loaded.settings.script_name, loaded.source("script_name")) == (expected, source)
+
+
+def test_script_name_in_raw_env_must_be_a_path(here: Path) -> None:
+    with pytest.raises(ConfigError, match="command line: script_name = 'x': a path such as /shop"):
+        load({"raw_env": ["SCRIPT_NAME=x"]}, {})

@@ -54,6 +54,20 @@ def test_all_output_is_in_the_log(start_server: ServerFactory, tmp_path: Path, p
     assert "127.0.0.1 - -" not in path.read_text()
 
 
+def test_an_access_log_at_standard_output_stays_there_when_the_settings_are_read_again(
+    start_server: ServerFactory, tmp_path: Path
+) -> None:
+    path = tmp_path / "log"
+    options = ("--capture-output", "--error-logfile", str(path), "--access-logfile", "-")
+    server = start_server("tests.apps.logged:app", *options)
+    server.send_signal(signal.SIGHUP)
+    wait_until(lambda: "generation 2 serves" in path.read_text(), 20, "the reload")
+    say(server)
+    assert server.stop() == 0
+    assert '"GET /say HTTP/1.1" 200' in server.stdout_text()
+    assert "GET /say" not in path.read_text()
+
+
 def test_without_it_output_stays_where_it_was(start_server: ServerFactory, tmp_path: Path) -> None:
     path = tmp_path / "log"
     server = start_server("tests.apps.logged:app", "--error-logfile", str(path))

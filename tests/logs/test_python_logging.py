@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -180,6 +181,16 @@ def test_an_application_that_configures_logging_silences_nobody(start_server: Se
     assert len(records(tmp_path / "gunicorn.access")) == 1
 
 
+def test_a_parent_that_is_named_gets_the_records_of_both_logs(start_server: ServerFactory, tmp_path: Path) -> None:
+    server = start_server("tests.apps.logged:app", *write_json(tmp_path, table(tmp_path, ("gunicorn",))))
+    assert ask(server, b"/1", b"/fail") == [200, 500]
+    assert server.stop() == 0
+    names = [one["name"] for one in records(tmp_path / "gunicorn")]
+    assert names.count("gunicorn.access") == 2
+    assert "gunicorn.error" in names
+    assert "stopping" not in server.stderr_text()
+
+
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +222,40 @@ def test_files_of_the_applications_own_handlers_are_opened_again(start_server: S
     server.send_signal(signal.SIGUSR1)
     wait_until(lambda: f"{tmp_path}/own.log" in open_files(server.worker_pid), 20, "the new file")
     assert server.stop() == 0
+
+
+def test_they_are_opened_again_where_the_libraries_are_out_of_reach_by_then(
+    start_server: ServerFactory, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "import logging, sys\nfrom tests.apps.logged import app\n"
+        f"logging.basicConfig(filename={str(tmp_path / 'own.log')!r})\n"
+        "sys.meta_path.clear()\n"  # as for a worker whose user may not read them
+    )
+    server = start_server("own:app", cwd=tmp_path)
+    (tmp_path / "own.log").rename(tmp_path / "old.log")
+    server.send_signal(signal.SIGUSR1)
+    wait_until(lambda: f"{tmp_path}/own.log" in open_files(server.worker_pid), 20, "the new file")
+    assert server.stop() == 0
+    assert "Traceback" not in server.stderr_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_new_files_of_handlers_belong_to_who_runs_the_workers(start_server: ServerFactory) -> None:
+    with TemporaryDirectory() as name:  # tmp_path lies where nobody else may look
+        directory = Path(name)
+        directory.chmod(0o755)
+        options = [*write_json(directory, table(directory)), "--user", "nobody", "--preload"]
+        server = start_server("tests.apps.logged:app", *options)
+        paths = [directory / one for one in ("gunicorn.error", "gunicorn.access")]
+        for round in range(3):  # workers are told while a thread of the master opens the files
+            for path in paths:
+                path.rename(f"{path}.{round}")
+            server.send_signal(signal.SIGUSR1)
+            wait_until(lambda: {str(path) for path in paths} <= open_files(server.worker_pid), 20, "the new files")
+            assert ask(server, b"/") == [200]
+            wait_until(lambda: len(records(paths[1])) == 1, 20, "the record of that")
+        assert server.stop() == 0
 
 
 # --- reload ---------------------------------------------------------------------------------------------------------

@@ -53,6 +53,16 @@ def test_figures_of_a_server(start_server: ServerFactory, access: str) -> None:
     assert server.stdout_text().count('"GET /') == (8 if access == "-" else 0)
 
 
+def test_a_host_that_nobody_knows_is_no_reason_not_to_serve(start_server: ServerFactory) -> None:
+    server = start_server("tests.apps.logged:app", "--statsd-host", "no.such.host.invalid")
+    with Client(server.address) as client:
+        assert client.request(GET % b"/").status == 200
+    assert server.stop() == 0
+    assert (
+        "[WARNING] no figures are sent until a reload: statsd_host = 'no.such.host.invalid': " in server.stderr_text()
+    )
+
+
 def test_figures_over_a_unix_socket_that_comes_late(tmp_path: Path) -> None:
     path = tmp_path / "s"
     statsd = Statsd(resolve(Destination("unix", path=str(path), socket_type="dgram"))[0], "", "")

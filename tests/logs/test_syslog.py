@@ -345,9 +345,8 @@ def test_mistakes(name: str, value: object, words: str) -> None:
             ["--log-syslog", "--log-syslog-to", "tcp://no.such.host.invalid:1"],
             "syslog_addr = 'tcp://no.such.host.invalid:1': ",
         ),
-        (["--statsd-host", "no.such.host.invalid"], "statsd_host = 'no.such.host.invalid': "),
     ],
-    ids=["notation", "syslog", "statsd"],
+    ids=["notation", "syslog"],
 )
 def test_mistakes_are_one_line(start_server: ServerFactory, options: list[str], words: str) -> None:
     server = start_server("tests.apps.logged:app", *options, wait=False)

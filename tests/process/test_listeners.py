@@ -552,3 +552,29 @@ def test_server_without_the_right_to_filter_loses_nobody(start_fleet: FleetFacto
             load.may_refuse = True
             assert fleet.stop() == 0
         assert "were cut at the end" not in fleet.log(), "who was let in last was heard"
+
+
+@pytest.mark.parametrize("others", [(), ("0.0.0.0",), ("127.0.0.1",)], ids=["alone", "beside all", "beside one"])
+def test_all_ipv6_addresses_are_those_of_ipv4_too(others: tuple[str, ...], opened: list[Listener]) -> None:
+    """As in gunicorn, unless an IPv4 address of the same port is named as well."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    binds = tuple(v.TCPBind(host, port) for host in ("::", *others))
+    opened += open_listeners(Settings(bind=binds), by_key([]))
+    for address in LOOPBACKS:
+        socket.create_connection((address, port), 5).close()
+    assert [listener.sock.getsockname()[1] for listener in opened] == [port] * len(binds)
+
+
+@pytest.mark.parametrize("refuse", [attach_filter, lambda sock: ask_for_hops(sock, MOST_HOPS)], ids=["filter", "hops"])
+def test_ipv4_is_kept_out_of_all_ipv6_addresses_too(refuse: Refuse, opened: list[Listener]) -> None:
+    opened += open_listeners(Settings(bind=(v.TCPBind("::", 0),)))
+    sock = opened[0].sock
+    if not refuse(sock):
+        pytest.skip("the system refuses this way")
+    with socket.socket() as client:
+        client.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            client.connect(("127.0.0.1", sock.getsockname()[1]))
+        assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_SYN_SENT

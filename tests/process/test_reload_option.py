@@ -228,6 +228,16 @@ def test_a_server_starts_with_broken_code(site: Site) -> None:
     site.wait_for_content("a 3")
 
 
+def test_broken_code_is_a_page_where_a_path_must_answer(site: Site) -> None:
+    """The page answers ready_path with 500, and is served nevertheless."""
+    site.start("--ready-path", "/health")
+    site.write("site_app", "raise RuntimeError('first')\n")
+    site.wait_for_failure("first")
+    site.write("site_app", APP.format(version=2))
+    site.wait_for_content("a 2")
+    assert "ready_path" not in site.server.stderr_text()
+
+
 def test_a_server_stops_while_its_code_is_broken(site: Site) -> None:
     site.start("-w", "2")
     site.write("site_app", "raise RuntimeError('first')\n")

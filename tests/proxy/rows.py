@@ -192,6 +192,18 @@ FOR = [
         "anyone, and a known proxy", b"X-Forwarded-For: 6.6.6.6, 7.7.7.7", environ=client("6.6.6.6"), peers="*,7.7.7.7"
     ),
     row(
+        "all addresses are anyone",
+        b"X-Forwarded-For: 6.6.6.6, 7.7.7.7",
+        environ=client("7.7.7.7"),
+        peers="0.0.0.0/0,::/0",
+    ),
+    row(
+        "all mapped addresses are anyone",
+        b"X-Forwarded-For: 6.6.6.6, 7.7.7.7",
+        environ=client("7.7.7.7"),
+        peers="::ffff:0:0/96",
+    ),
+    row(
         "a proxy in a network",
         b"X-Forwarded-For: 6.6.6.6, 8.8.8.8, 10.1.2.3",
         environ=client("8.8.8.8"),

@@ -13,6 +13,7 @@ CASES = [
     (("--forwarded-fields=for",), "X-Forwarded-For: 203.0.113.9", "REMOTE_ADDR = 203.0.113.9 (forwarded_fields = for)"),
     (("--forwarded-fields=for",), "X-Forwarded-For: unknown", "change nothing (forwarded_fields = for)"),
     (("--forwarded-allow-ips=10.0.0.0/8",), "X-Forwarded-Proto: http", "in forwarded_allow_ips = 10.0.0.0/8 the"),
+    (("--forwarded-allow-ips=",), "X-Forwarded-Proto: https", "Nobody is in forwarded_allow_ips"),
     (("--forwarded-fields=forwarded",), 'Forwarded: for="', "it is refused with 400: not a Forwarded field"),
 ]
 
@@ -43,3 +44,13 @@ def test_a_field_that_no_proxy_sends_is_not_mentioned(
     code, out, _ = call_tool(monkeypatch, capsys, *arguments, cwd=tmp_path)
     assert code == 0
     assert "forwarded" not in out
+
+
+def test_the_host_of_an_absolute_target_is_the_one_that_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "site").mkdir()
+    field = ("-H", "X-Forwarded-Port: 99", "--forwarded-fields=port")
+    code, out, _ = call_tool(monkeypatch, capsys, "explain", "GET", "http://t/a", *field, "./site", cwd=tmp_path)
+    assert code == 0
+    assert "HTTP_HOST = t:99" in out

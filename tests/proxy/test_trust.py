@@ -169,6 +169,17 @@ def test_a_field_that_is_not_believed_is_named_once(start_server: ServerFactory)
     assert count_lines(log, "X-forwarded-FOR", "forwarded_allow_ips = 10.0.0.1,unix") == 1
 
 
+def test_names_that_are_dropped_do_not_use_up_what_may_be_said(start_server: ServerFactory) -> None:
+    server = start_server("tests.apps.echo:app", "--forwarded-allow-ips=10.0.0.1")
+    with Client(server.address) as client:
+        for start in (0, 90):
+            names = [f"A_{number}: b".encode() for number in range(start, start + 90)]
+            assert client.request(get(*names)).status == 200
+        assert client.request(get(b"X-Forwarded-Proto: https")).status == 200
+    log = server.wait_for_log("changes nothing")
+    assert count_lines(log, "was dropped") == 100
+
+
 def test_nothing_is_said_where_nothing_would_be_believed(start_server: ServerFactory) -> None:
     server = start_server("tests.apps.echo:app", "--forwarded-allow-ips=10.0.0.1", "--forwarded-fields=for")
     with Client(server.address) as client:

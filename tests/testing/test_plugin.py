@@ -167,6 +167,36 @@ def test_it(ready):
     assert TRACEBACK in output
 
 
+def test_servers_that_are_closed_show_their_log(project: Project) -> None:
+    """By the test itself, before it fails; or at its end, when another fixture fails then."""
+    text = """
+import pytest
+
+def test_closes(epollwsgi_server):
+    server = epollwsgi_server(app)
+    ask(server, "/boom")
+    server.close()
+    raise AssertionError
+
+@pytest.fixture
+def checked(epollwsgi_server):
+    server = epollwsgi_server(app)
+    yield server
+    assert not server.log, "something was logged"
+
+def test_is_checked(checked):
+    ask(checked, "/boom")
+
+def test_fails_by_itself():
+    raise AssertionError
+"""
+    output = project.run(text)
+    assert "2 failed, 1 passed, 1 error" in output
+    assert output.count("epollwsgi log of http://127.0.0.1:") == 2
+    sections = output.split("epollwsgi log of http://127.0.0.1:")[1:]
+    assert all(f"\n{TRACEBACK}" in section for section in sections)
+
+
 def test_the_note_of_a_block_is_shown(project: Project) -> None:
     text = """
 from epollwsgi.testing import LiveServer
