@@ -56,7 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"epollwsgi: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
+        if arguments is None:
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # a second one changes nothing
         say("epollwsgi: stopped\n")
+        if arguments is None:
+            end_process(0)
         return 0
 
 
