@@ -29,7 +29,7 @@ from epollwsgi.commands.table import COMMANDS, run_command
 from epollwsgi.config.checks import check
 from epollwsgi.config.gunicorn_names import GUNICORN_ONLY
 from epollwsgi.config.load import COMMAND_LINE, Loaded
-from epollwsgi.config.show import describe_ignored, describe_not_honoured, describe_settings
+from epollwsgi.config.show import describe_ignored, describe_not_honoured, describe_settings, describe_site_only
 from epollwsgi.errors import ConfigError, StartError, UsageError
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def make_plan(loaded: Loaded, target_text: str) -> Plan:
         loaded.settings,
         application_name,
         lambda addresses: build_banner(loaded, application_name, addresses),
-        warnings=list(filter(None, [describe_ignored(loaded)])),
+        warnings=list(filter(None, [describe_ignored(loaded), describe_site_only(loaded, application_name)])),
         static_source=loaded.source("static"),
         locate=loaded.locate,
     )

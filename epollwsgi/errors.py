@@ -83,7 +83,8 @@ class HTTPError(EpollwsgiError):
     def __str__(self) -> str:
         text = self.detail
         if self.setting:
-            text += f" ({self.setting} = {self.limit:g})"
+            limit = int(self.limit) if self.limit % 1 == 0 else self.limit
+            text += f" ({self.setting} = {limit})"
         if self.seen != "":
             text += f", seen {self.seen!r}"
         return text

@@ -109,7 +109,7 @@ def path_kept() -> Iterator[None]:
 def make_plan(application: WSGIApplication | str | os.PathLike[str] | None, given: Mapping[str, object]) -> Plan:
     """What is to be served, with the process made what the settings say. Raises StartError."""
     from epollwsgi.cli import build_banner
-    from epollwsgi.config.show import describe_ignored
+    from epollwsgi.config.show import describe_ignored, describe_site_only
     from epollwsgi.process.fleet import Plan
     from epollwsgi.process.origin import is_restartable
 
@@ -125,7 +125,7 @@ def make_plan(application: WSGIApplication | str | os.PathLike[str] | None, give
         name,
         lambda addresses: build_banner(loaded, name, addresses),
         found,
-        warnings=list(filter(None, [describe_ignored(loaded)])),
+        warnings=list(filter(None, [describe_ignored(loaded), describe_site_only(loaded, name)])),
         static_source=loaded.source("static"),
         locate=loaded.locate,
     )

@@ -250,6 +250,16 @@ def test_checkout_serves_pages_and_application(start_server: ServerFactory) -> N
     assert "pyproject.toml [tool.epollwsgi]" in server.stderr_text()
 
 
+def test_what_holds_for_a_site_alone_is_said_beside_an_application(start_server: ServerFactory, site: Path) -> None:
+    words = "of no effect beside an application: spa (command line)"
+    server = start_server("hello:app", "--spa", cwd=site)
+    assert words in server.wait_for_log("of no effect")
+    assert server.stop() == 0
+    alone = start_server("./pages", "--spa", cwd=site)
+    assert alone.stop() == 0
+    assert words not in alone.stderr_text()
+
+
 def test_what_has_no_effect_yet_is_said_in_one_line(start_server: ServerFactory, site: Path) -> None:
     server = start_server("hello:app", "--admin", "x:1", "--threads", "2", "--spew", "-R", cwd=site)
     text = server.wait_for_log("ignored")

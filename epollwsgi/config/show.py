@@ -22,6 +22,7 @@ HEAD: Final = """\
 COMMENT_COLUMN: Final = 48
 BARE_KEY: Final = re.compile("[A-Za-z0-9_-]+", re.ASCII)
 ACTS_ONCE: Final = ("config", "check_config", "print_config")  # of use on a command line, not in a file
+SITE_ONLY: Final = ("listing", "spa")
 
 
 class Unwritable(ValueError):
@@ -146,6 +147,12 @@ def describe_not_honoured(loaded: Loaded) -> str:
         and value != option.in_effect
     ]
     return "not yet honoured: " + ", ".join(found) if found else ""
+
+
+def describe_site_only(loaded: Loaded, application_name: str) -> str:
+    """A warning about settings of a site alone that stand beside an application, or ''."""
+    found = [f"{name} ({loaded.source(name)})" for name in SITE_ONLY if getattr(loaded.settings, name)]
+    return f"of no effect beside an application: {', '.join(found)}" if found and application_name else ""
 
 
 def describe_ignored(loaded: Loaded) -> str:
