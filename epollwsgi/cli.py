@@ -6,12 +6,10 @@ the user ends in one message and the exit code of its class in `errors`, never i
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -115,11 +113,10 @@ def end_process(code: int) -> NoReturn:
     """The server has ended. Signals that come now change nothing, and threads that a preloaded application has left
     running are not waited for.
     """
+    from epollwsgi.process.ending import run_exit_functions
+
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):
-            stream.flush()
+    run_exit_functions()
     os._exit(code)
 
 

@@ -68,11 +68,11 @@ def end_dry_run(application: WSGIApplication | str | os.PathLike[str] | None, gi
     What is registered for the end of the program is not called: it may concern the one that serves.
     """
     from epollwsgi.cli import check_plan
+    from epollwsgi.process.ending import flush_output
     from epollwsgi.process.upgrade import DRY_RUN_PASSED
 
     check_plan(make_plan(application, given))
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    flush_output()
     os._exit(DRY_RUN_PASSED)
 
 

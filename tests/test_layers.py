@@ -88,7 +88,14 @@ LAYERS: tuple[tuple[int, tuple[str, ...], str], ...] = (
     (
         15,
         (
-            *("process/signals", "process/cpus", "process/title", "process/systemd", "process/pidfile"),
+            *(
+                "process/signals",
+                "process/cpus",
+                "process/title",
+                "process/ending",
+                "process/systemd",
+                "process/pidfile",
+            ),
             *("process/daemon", "process/privileges", "process/origin", "process/probe", "process/broken_page"),
             *("process/hooks", "process/hook_objects", "process/engines", "process/sources"),
         ),

@@ -6,18 +6,16 @@ that what an exit status says means nothing: an application can choose that. Rep
 
 from __future__ import annotations
 
-import atexit
 import errno
 import json
 import os
 import random
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from epollwsgi.process.daemon import leave_terminal
+from epollwsgi.process.ending import run_exit_functions
 from epollwsgi.scoreboard import Scoreboard
 
 if TYPE_CHECKING:
@@ -153,10 +151,7 @@ class Station:
     def say_goodbye(self) -> None:
         """The last thing: what others have asked to be called at the end, then what they wrote."""
         self.hooks.call("worker_exit", self.hook_server, self.hook_worker)
-        atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError, AttributeError):
-                stream.flush()
+        run_exit_functions()
 
     def abandon(self) -> None:
         """In a process that the application forked."""
