@@ -19,6 +19,7 @@ from epollwsgi.command_line import (
     build_options,
     call_command,
     complete_flag,
+    drop_output,
     given_values,
     load_settings,
     settle_target,
@@ -145,9 +146,7 @@ def write_output(text: str) -> None:
         sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
         sys.stdout.flush()
     except OSError as error:
-        # The interpreter would try to write the rest once more when it ends.
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        drop_output()
         if not isinstance(error, BrokenPipeError):
             raise ConfigError(f"standard output: {error.strerror}") from None
 

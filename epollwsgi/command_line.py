@@ -7,6 +7,7 @@ It knows click, the sources of settings and what a target may be; it opens nothi
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ LONG_NAMES = {
 
 
 def call_command(command: click.Command, arguments: Sequence[str]) -> Any:
-    """What a command's callback returns, or an exit code where --help has answered. Raises UsageError."""
+    """What a command's callback returns, or an exit code where --help has answered. Raises UsageError, ConfigError."""
     import click
 
     name = command.name or "epollwsgi"
@@ -42,6 +43,15 @@ def call_command(command: click.Command, arguments: Sequence[str]) -> Any:
         raise UsageError(f"{error.format_message()} ({name} --help shows all options)") from None
     except click.Abort:
         raise KeyboardInterrupt from None
+    except OSError as error:  # what --help or --version has to say
+        drop_output()
+        raise ConfigError(f"standard output: {error.strerror}") from None
+
+
+def drop_output() -> None:
+    """Standard output cannot be written: the interpreter would try once more with the rest when it ends."""
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def build_options(sections: Sequence[str] = ()) -> list[click.Option]:

@@ -353,8 +353,9 @@ def test_reader_that_leaves_early(site: Path) -> None:
     assert (done.stdout, done.stderr) == ("# The sett", "")
 
 
-def test_output_that_cannot_be_written(site: Path) -> None:
-    command = f"{sys.executable} -m epollwsgi --print-config hello:app > /dev/full"
+@pytest.mark.parametrize("words", ["--print-config hello:app", "--help", "--version", "check --help"])
+def test_output_that_cannot_be_written(site: Path, words: str) -> None:
+    command = f"{sys.executable} -m epollwsgi {words} > /dev/full"
     done = subprocess.run(
         ["sh", "-c", command],
         cwd=site,
