@@ -60,13 +60,16 @@ def serve_right(sock: socket.socket) -> None:
 
 
 def serve_twice(sock: socket.socket) -> None:
-    """Ends a kept connection after two answers, before it is asked again."""
+    """Ends a kept connection cleanly after two answers: a request that crosses with the end meets no reset."""
     for _ in range(2):
         if (request := read_request(sock)) is None:
             return
         sock.sendall(build_answer(*request))
         if request[3]:
             return
+    sock.shutdown(socket.SHUT_WR)
+    while sock.recv(65536):
+        pass
 
 
 def serve_once_then_end_unanswered(sock: socket.socket) -> None:
@@ -152,8 +155,11 @@ def test_right_answers_are_no_failures() -> None:
 
 
 def test_kept_connections_may_end_between_requests() -> None:
-    with serving(serve_twice) as address, Load(address, kept=4, pause_s=0.02) as load:
-        load.wait_for_more(40)
+    load = Load(("", 0), kept=4, pause_s=0.02)
+    load.may_fail = True  # how often an end crosses with a request depends on the machine
+    with serving(serve_twice) as load.address, load:
+        load.wait_for_more(60)
+    assert not load.report.failures
     assert load.report.ended >= 10
 
 
