@@ -17,7 +17,7 @@ CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ruff format", ("ruff", "format", "--check")),
     ("mypy", ("mypy",)),
     ("layers", ("pytest", "-q", "tests/test_layers.py")),
-    ("pytest", ("pytest", "-n", str(max(3, os.cpu_count() or 1)), "--dist", "loadfile")),  # most of it is waiting
+    ("pytest", ("pytest", "-n", str((os.cpu_count() or 1) + 2), "--dist", "loadfile")),  # most of it is waiting
 )
 LIMIT_S = 1800
 

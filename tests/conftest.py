@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import compileall
+import re
 import shutil
 import signal
 import tempfile
@@ -10,11 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ServerFactory
+from tests.support import ROOT, ServerFactory
 
 # A shell starts what it puts into the background with INT ignored, and programs inherit that: tests send it to them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Once, by whoever starts the workers: a server under test writes no bytecode, and would compile all it imports."""
+    if not hasattr(config, "workerinput"):
+        for name in ("epollwsgi", "tests"):
+            compileall.compile_dir(ROOT / name, quiet=2, rx=re.compile(r"/test_\w+\.py$|/benchmarks/"))
 
 
 def run_factory() -> Iterator[ServerFactory]:

@@ -17,7 +17,7 @@ from tests.responses import Response, Truncated, parse_body, parse_head, parse_r
 Address = tuple[str, int] | str  # a str is the path of a unix socket; "@name" is an abstract one
 
 
-def connect(address: Address, timeout_s: float = 10.0, receive_buffer_size: int = 0) -> socket.socket:
+def connect(address: Address, timeout_s: float = 30.0, receive_buffer_size: int = 0) -> socket.socket:
     """A blocking connection to `address`; receive_buffer_size makes a client that takes little at a time."""
     if isinstance(address, str):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -40,7 +40,7 @@ def connect(address: Address, timeout_s: float = 10.0, receive_buffer_size: int 
 class Client:
     """One raw connection, as a context manager. A reset by the server raises ConnectionResetError."""
 
-    def __init__(self, address: Address, timeout_s: float = 10.0, receive_buffer_size: int = 0) -> None:
+    def __init__(self, address: Address, timeout_s: float = 30.0, receive_buffer_size: int = 0) -> None:
         self.sock = connect(address, timeout_s, receive_buffer_size)
         self.buffer = b""
         self.closed = False  # the server has ended its side
@@ -135,7 +135,7 @@ def exchange(
     pieces: Iterable[bytes],
     delay: float = 0,
     half_close: bool = False,
-    timeout: float = 10,
+    timeout: float = 30,
     count: int = 1,
     methods: Sequence[str] = (),
 ) -> bytes:
@@ -205,7 +205,7 @@ def exchange_many(
     jobs: Sequence[Sequence[bytes]],
     delay: float = 0,
     half_close: bool = False,
-    timeout: float = 10,
+    timeout: float = 30,
     count: int = 1,
     methods: Sequence[Sequence[str]] = (),
     width: int = 128,
@@ -228,7 +228,7 @@ def try_exchange_many(
     jobs: Sequence[Sequence[bytes]],
     delay: float = 0,
     half_close: bool = False,
-    timeout: float = 10,
+    timeout: float = 30,
     count: int = 1,
     methods: Sequence[Sequence[str]] = (),
     width: int = 128,

@@ -52,6 +52,7 @@ __all__ = [
     "raised_descriptor_limit",
     "require_tool",
     "splits",
+    "stop_all",
     "try_exchange_many",
     "wait_until",
 ]
@@ -90,7 +91,7 @@ def collect_events(client: Client, request: bytes, *words: str) -> list[str]:
     return events
 
 
-def wait_until(condition: Callable[[], Any], timeout_s: float = 10.0, what: str = "") -> Any:
+def wait_until(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "") -> Any:
     """The first true value of `condition`, asked every few milliseconds; fails after `timeout_s`."""
     end_at = time.monotonic() + timeout_s
     while True:
@@ -174,7 +175,7 @@ class Server:
     def stdout_text(self) -> str:
         return (self.directory / "stdout").read_text("utf-8", "replace")
 
-    def wait_for_log(self, text: str, timeout_s: float = 10.0) -> str:
+    def wait_for_log(self, text: str, timeout_s: float = 30.0) -> str:
         """All of stderr, once it holds `text`."""
         wait_until(lambda: text in self.stderr_text(), timeout_s, f"{text!r} in the error log")
         return self.stderr_text()
@@ -317,3 +318,12 @@ class ServerFactory:
     def close(self) -> None:
         for server in self.servers:
             server.kill()
+
+
+def stop_all(servers: Sequence[Server]) -> None:
+    """End them at the same time; each must end cleanly, with nothing to complain of."""
+    for server in servers:
+        server.send_signal(signal.SIGTERM)
+    for server in servers:
+        assert server.process.wait(STOP_TIMEOUT_S) == 0, server.stderr_text()
+        assert "Traceback" not in server.stderr_text()

@@ -6,6 +6,7 @@ GET /KIND?N; everything that happens is checked against the main thread, from th
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sqlite3
 import threading
@@ -20,6 +21,7 @@ DATABASE = sqlite3.connect(":memory:")
 DATABASE.execute("CREATE TABLE visits (number INTEGER)")
 FAULTS: list[str] = []
 INSIDE = {"now": 0}
+STAY_S = 30.0
 
 
 class Interrupted(Exception):
@@ -76,6 +78,12 @@ def nothing(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def stay(parent: int) -> None:
+    end_at = time.monotonic() + STAY_S
+    while os.getppid() == parent and time.monotonic() < end_at:
+        time.sleep(0.05)
+
+
 def fork(number: int) -> str:
     """A child that is joined; its exit code may be another thread's, which has looked after all children meanwhile."""
     child = multiprocessing.get_context("fork").Process(target=nothing, args=(0.02,))
@@ -85,8 +93,8 @@ def fork(number: int) -> str:
 
 
 def leave(number: int) -> str:
-    """A child that lives on for a while after the answer."""
-    multiprocessing.get_context("fork").Process(target=nothing, args=(1.5,), daemon=True).start()
+    """A child that lives on after the answer, for as long as its parent."""
+    multiprocessing.get_context("fork").Process(target=stay, args=(os.getpid(),), daemon=True).start()
     return f"leave {number}"
 
 

@@ -16,16 +16,21 @@ same.
 from __future__ import annotations
 
 import _thread
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 FOREVER = float("inf")
 # An actor that spins gives way to the others after so many steps in a row.
 PATIENCE = 80
 MOST_STEPS = 3000
-REAL_LIMIT_S = 20.0
+REAL_LIMIT_S = 60.0
+# Exactly one thread runs at a time: on one processor the next need not wait until another has woken up. After so many
+# runs it is the next one's turn, as others share them with us.
+RUNS_ON_A_CPU = 100
 
 
 class Abandoned(BaseException):
@@ -56,9 +61,6 @@ class Actor:
         self.streak = 0
         self.handle: Thread | None = None
 
-    def can_run(self) -> bool:
-        return not self.is_done and (self.ready is None or self.ready())
-
 
 class Run:
     """One schedule. choices: what to choose at the first points; then always 0."""
@@ -67,7 +69,7 @@ class Run:
         self.choices = choices
         self.deviations_left = deviations
         self.trail: list[tuple[int, int]] = []  # at each point with a choice: what was chosen, of how many
-        self.log: list[str] = []
+        self.log: list[tuple[str, str, str]] = []  # who, what of, what
         self.operations: list[tuple[Actor, Any, bool, bool]] = []  # who, on what, whether it writes, whether a step
         self.put_off: tuple[Actor, int] | None = None  # by the last deviation: who, and the number of operations then
         self.is_open = True  # whether deviations are tried now
@@ -91,16 +93,23 @@ class Run:
         _thread.start_new_thread(self._live, (actor, target))
         return actor
 
-    def step(self, what: str, thing: Any, writes: bool = True) -> None:
-        """Before an atomic operation on a thing."""
-        actor = self._me()
-        if actor is None:
+    def step(self, what: str, thing: Any, writes: bool = True, of: str = "") -> None:
+        """Before an atomic operation on a thing; `of` and `what` tell in the log which."""
+        actor = self.current
+        if actor is None:  # before and after the run
+            return
+        if self.failure is not None:
+            raise Abandoned
+        if not self.is_running:  # an invariant is looked at
             return
         if len(self.log) >= MOST_STEPS:
             self.fail("the threads do not come to an end")
-        self._switch(actor, may_go_on=actor.streak < PATIENCE)
+        if actor.streak >= PATIENCE:
+            self._switch(actor, may_go_on=False)
+        elif self.deviations_left and self.is_open:
+            self._switch(actor, may_go_on=True)
         actor.streak += 1
-        self.log.append(f"{actor.name}: {what}")
+        self.log.append((actor.name, of, what))
         self.operations.append((actor, thing, writes, True))
 
     def touch(self, thing: Any, writes: bool = True) -> None:
@@ -113,7 +122,7 @@ class Run:
         actor = self._me()
         if actor is not None:
             self._switch(actor, may_go_on=False)
-            self.log.append(f"{actor.name}: gives way")
+            self.log.append((actor.name, "", "gives way"))
             self.operations.append((actor, None, False, True))
 
     def block(self, ready: Callable[[], bool], timeout_s: float, what: str) -> bool:
@@ -121,7 +130,7 @@ class Run:
         actor = self._me()
         assert actor is not None
         actor.ready, actor.timeout_s, actor.deadline = ready, timeout_s, self.now + timeout_s
-        self.log.append(f"{actor.name}: waits ({what})")
+        self.log.append((actor.name, "waits: ", what))
         self._switch(actor, may_go_on=False)
         actor.ready, actor.timeout_s, actor.deadline = None, FOREVER, FOREVER
         timed_out, actor.timed_out = actor.timed_out, False
@@ -172,8 +181,6 @@ class Run:
 
     def _switch(self, actor: Actor, may_go_on: bool) -> None:
         """Let somebody go on: the actor itself, or another while it waits here."""
-        if may_go_on and not (self.is_open and self.deviations_left):
-            return
         chosen = self._choose(actor, may_go_on)
         if chosen is actor:
             return
@@ -188,11 +195,17 @@ class Run:
                 raise Abandoned
 
     def _choose(self, actor: Actor, may_go_on: bool) -> Actor | None:
-        count = len(self.actors)
-        turn = [self.actors[(actor.number + i) % count] for i in range(0 if may_go_on else 1, count + (not may_go_on))]
-        options: list[Actor] = [one for one in turn if one.can_run()]
-        waiting = [one for one in self.actors if not one.is_done and one.deadline < FOREVER and one not in options]
-        first = min(waiting, key=lambda one: one.deadline, default=None)
+        options: list[Actor] = []
+        first: Actor | None = None  # of those who wait: whose time is over first
+        at = actor.number + (not may_go_on)
+        for one in (*self.actors[at:], *self.actors[:at]):
+            if one.is_done:
+                continue
+            if one.ready is None or one.ready():
+                options.append(one)
+            elif one.deadline < FOREVER:
+                if first is None or (one.deadline, one.number) < (first.deadline, first.number):
+                    first = one
         if not options and first is None:
             if all(one.is_done for one in self.actors):
                 return None
@@ -210,7 +223,7 @@ class Run:
             self.operations.append((first, "time", True, False))
             self.now = first.deadline
             first.timed_out = True
-            self.log.append(f"-- {self.now:g} s, {first.name} has waited long enough")
+            self.log.append((f"-- {self.now:g} s", "", f"{first.name} has waited long enough"))
         return chosen
 
     def _decide(self, count: int) -> int:
@@ -265,13 +278,17 @@ class Run:
         self.is_running = True
         self.current.gate.release()
         if not self.over.acquire(timeout=REAL_LIMIT_S):
-            raise AssertionError(f"the run hangs: a thread blocks outside of the scheduler, after {self.log[-5:]}")
+            raise AssertionError(f"the run hangs: a thread blocks outside of the scheduler, after {self.told(-5)}")
         self.is_running = False
         self.current = None
         failure, self.failure = self.failure, None
         if failure is not None and not isinstance(failure, Over):
-            failure.add_note("\n".join(["the schedule:", *self.log[:70], "...", *self.log[-50:]]))
+            failure.add_note("\n".join(["the schedule:", *self.told(0, 70), "...", *self.told(-50)]))
             raise failure
+
+    def told(self, begin: int, end: int | None = None) -> list[str]:
+        """Lines of the log."""
+        return [f"{name}: {of}{what}" for name, of, what in self.log[begin:end]]
 
 
 # The run at hand: what is shared finds its scheduler here.
@@ -293,29 +310,57 @@ def explore(build: Builder, deviations: int = 2, most_runs: int = 20000) -> int:
     most_runs: where there are more the test must be made smaller; nothing is left out silently.
     """
     choices: list[int] = []
-    for count in range(1, most_runs + 1):
-        one = Run(choices, deviations)
-        _runs.append(one)
-        try:
-            afterwards = build(one)
-            one.play()
-            if afterwards is not None:
-                afterwards()
-        except AssertionError as error:
-            error.add_note(f"schedule {count}, choices {choices}, of up to {deviations} deviations")
-            raise
-        finally:
-            _runs.clear()
-        known = len(choices)
-        choices = [choice for choice, _ in one.trail]
-        if known and one.is_worthless():
-            del choices[known:]
-        while choices and choices[-1] + 1 >= one.trail[len(choices) - 1][1]:
-            choices.pop()
-        if not choices:
-            return count
-        choices[-1] += 1
+    with one_cpu() as take_turns:
+        for count in range(1, most_runs + 1):
+            if count % RUNS_ON_A_CPU == 0:
+                take_turns()
+            one = _play(build, choices, deviations, count)
+            known = len(choices)
+            choices = [choice for choice, _ in one.trail]
+            if known and one.is_worthless():
+                del choices[known:]
+            while choices and choices[-1] + 1 >= one.trail[len(choices) - 1][1]:
+                choices.pop()
+            if not choices:
+                return count
+            choices[-1] += 1
     raise AssertionError(f"more than {most_runs} schedules")
+
+
+def _play(build: Builder, choices: list[int], deviations: int, count: int) -> Run:
+    """One schedule, the count-th, and what is to be looked at after it."""
+    one = Run(choices, deviations)
+    _runs.append(one)
+    try:
+        afterwards = build(one)
+        one.play()
+        if afterwards is not None:
+            afterwards()
+    except AssertionError as error:
+        error.add_note(f"schedule {count}, choices {choices}, of up to {deviations} deviations")
+        raise
+    finally:
+        _runs.clear()
+    return one
+
+
+@contextmanager
+def one_cpu() -> Iterator[Callable[[], None]]:
+    """This thread, and those that it starts meanwhile, stay on one processor; what is given goes on to the next."""
+    allowed = os.sched_getaffinity(0)
+    turn = sorted(allowed)
+    at = os.getpid()
+
+    def go_on() -> None:
+        nonlocal at
+        at += 1
+        os.sched_setaffinity(0, {turn[at % len(turn)]})
+
+    try:
+        go_on()
+        yield go_on
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 # --- what is shared -------------------------------------------------------------------------------------------------
@@ -327,35 +372,35 @@ class SharedDict(dict[Any, Any]):
     label = ""
 
     def __getitem__(self, key: Any) -> Any:
-        run().step(f"{self.label}[...]", id(self), False)
+        run().step("[...]", id(self), False, self.label)
         return super().__getitem__(key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        run().step(f"{self.label}[...] = ...", id(self))
+        run().step("[...] = ...", id(self), True, self.label)
         super().__setitem__(key, value)
 
     def __contains__(self, key: object) -> bool:
-        run().step(f"in {self.label}", id(self), False)
+        run().step(".__contains__", id(self), False, self.label)
         return super().__contains__(key)
 
     def __len__(self) -> int:
-        run().step(f"len({self.label})", id(self), False)
+        run().step(".__len__", id(self), False, self.label)
         return super().__len__()
 
     def __iter__(self) -> Iterator[Any]:
-        run().step(f"list({self.label})", id(self), False)
+        run().step(".__iter__", id(self), False, self.label)
         return iter(list(super().keys()))
 
     def items(self) -> Any:
-        run().step(f"{self.label}.items", id(self), False)
+        run().step(".items", id(self), False, self.label)
         return list(super().items())
 
     def get(self, key: Any, default: Any = None) -> Any:
-        run().step(f"{self.label}.get", id(self), False)
+        run().step(".get", id(self), False, self.label)
         return super().get(key, default)
 
     def pop(self, key: Any, *default: Any) -> Any:
-        run().step(f"{self.label}.pop", id(self))
+        run().step(".pop", id(self), True, self.label)
         return super().pop(key, *default)
 
 
@@ -365,23 +410,23 @@ class SharedDeque(deque[Any]):
     label = ""
 
     def append(self, item: Any) -> None:
-        run().step(f"{self.label}.append", id(self))
+        run().step(".append", id(self), True, self.label)
         super().append(item)
 
     def appendleft(self, item: Any) -> None:
-        run().step(f"{self.label}.appendleft", id(self))
+        run().step(".appendleft", id(self), True, self.label)
         super().appendleft(item)
 
     def popleft(self) -> Any:
-        run().step(f"{self.label}.popleft", id(self))
+        run().step(".popleft", id(self), True, self.label)
         return super().popleft()
 
     def remove(self, item: Any) -> None:
-        run().step(f"{self.label}.remove", id(self))
+        run().step(".remove", id(self), True, self.label)
         super().remove(item)
 
     def __len__(self) -> int:
-        run().step(f"len({self.label})", id(self), False)
+        run().step(".__len__", id(self), False, self.label)
         return super().__len__()
 
 
@@ -395,13 +440,13 @@ class SharedValue:
     def __get__(self, instance: Any, owner: type) -> Any:
         if instance is None:
             return self
-        run().step(f"{self.name}?", (id(instance), self.name), False)
+        run().step("?", (id(instance), self.name), False, self.name)
         if self.beneath is not None:
             return self.beneath.__get__(instance, owner)
         return instance.__dict__[self.name]
 
     def __set__(self, instance: Any, value: Any) -> None:
-        run().step(f"{self.name} = {value!r}"[:60], (id(instance), self.name))
+        run().step(f" = {value!r}"[:60], (id(instance), self.name), True, self.name)
         if self.beneath is not None:
             self.beneath.__set__(instance, value)
         else:

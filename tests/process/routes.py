@@ -133,11 +133,20 @@ def kill(call: Call) -> bytes:
 
 
 def stuck(call: Call) -> bytes:
-    """A call in C that keeps the interpreter's lock and that no signal ends: a mutex taken twice."""
-    note("held", call.tag, str(os.getpid()))
+    """A call in C that keeps the interpreter's lock and that no signal ends: a mutex taken twice.
+
+    Who sees the note finds the worker stuck: from there on the lock is not let go of, nor asked for.
+    """
+    sys.setswitchinterval(1000)
+    note("sticking", call.tag, str(os.getpid()))
+    directory = Path(os.environ["FLEET_NOTES"])
+    (directory / "held").mkdir(exist_ok=True)
+    before, after = (os.fsencode(directory / kind / call.tag) for kind in ("sticking", "held"))
+    library = ctypes.PyDLL(None)
     mutex = ctypes.create_string_buffer(64)
+    library.rename(before, after)
     for _ in range(2):
-        ctypes.PyDLL(None).pthread_mutex_lock(mutex)
+        library.pthread_mutex_lock(mutex)
     return b"still here"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -411,54 +411,57 @@ def test_a_hook_that_cannot_be_called_ends_the_start(scene: Scene, options: tupl
     assert "Traceback" not in text
 
 
-def stop(server: Server) -> None:
-    assert server.stop() == 0
+# Hooks whose failure is logged.
+LOGGED = (
+    "when_ready(server)",
+    "pre_fork(server, worker)",
+    "post_request(worker, req)",
+    "nworkers_changed(server, new_value, old_value)",
+    "on_reload(server)",
+    "pre_exec(server)",
+    "worker_abort(worker)",
+    "worker_int(worker)",
+    "worker_exit(server, worker)",
+    "child_exit(server, worker)",
+    "on_exit(server)",
+)
 
 
-def interrupt(server: Server) -> None:
-    assert server.stop(signal.SIGINT) == 0
-
-
-def abort(server: Server) -> None:
-    os.kill(server.worker_pids[0], signal.SIGABRT)
-
-
-def send(number: int) -> Callable[[Server], None]:
-    return lambda server: server.send_signal(number)
-
-
-# Hooks whose failure is logged, and what brings them about.
-LOGGED: dict[str, Callable[[Server], None]] = {
-    "when_ready(server)": lambda server: None,
-    "pre_fork(server, worker)": lambda server: None,
-    "worker_int(worker)": interrupt,
-    "worker_abort(worker)": abort,
-    "worker_exit(server, worker)": stop,
-    "child_exit(server, worker)": stop,
-    "on_exit(server)": stop,
-    "nworkers_changed(server, new_value, old_value)": send(signal.SIGTTIN),
-    "on_reload(server)": send(signal.SIGHUP),
-    "pre_exec(server)": send(signal.SIGUSR2),
-    "post_request(worker, req)": ask,  # type: ignore[dict-item]
-}
-
-
-@pytest.mark.parametrize("hook", LOGGED)
-def test_a_failure_that_is_logged(scene: Scene, hook: str) -> None:
-    """Whatever it raises, SystemExit too; nothing else comes of it."""
-    name = hook.partition("(")[0]
-    scene.write(f"{SETTINGS}\n\ndef {hook}:\n    raise SystemExit('of the hook')\n")
+def test_failures_that_are_logged(scene: Scene) -> None:
+    """Whatever they raise, SystemExit too; nothing else comes of it."""
+    hooks = (f"def {hook}:\n    raise SystemExit('of {hook.partition('(')[0]}')" for hook in LOGGED)
+    scene.write("\n\n\n".join([SETTINGS, *hooks, ""]))
     server = scene.start()
-    if name != "when_ready":
-        scene.wait_for("when_ready")
-    LOGGED[hook](server)
-    text = server.wait_for_log("SystemExit: of the hook")
-    assert f"[ERROR] the hook {name} failed: " in text
-    if name in ("on_reload", "pre_exec"):
-        scene.wait_for("post_worker_init", 4)
-    if server.is_running():
+
+    def wait_failed(*names: str) -> None:
+        for name in names:
+            text = server.wait_for_log(f"SystemExit: of {name}", 30)
+            assert f"[ERROR] the hook {name} failed: " in text
+
+    wait_failed("when_ready", "pre_fork", "nworkers_changed")
+    scene.wait_for("post_worker_init", 2)
+    ask(server)
+    wait_failed("post_request")
+    for number, name in ((signal.SIGHUP, "on_reload"), (signal.SIGUSR2, "pre_exec")):
+        before = set(server.worker_pids)
+        server.send_signal(number)
+        wait_failed(name)
+        wait_until(partial(are_others, server, before), 30, f"other workers after {name}")
         ask(server)
-        assert server.stop() == 0
+    for number, name in ((signal.SIGABRT, "worker_abort"), (signal.SIGINT, "worker_int")):
+        before = set(server.worker_pids)
+        os.kill(min(before), number)
+        wait_failed(name, "child_exit")
+        wait_until(lambda before=before: len(set(server.worker_pids) - before) == 1, 30, "a successor")  # type: ignore[misc]
+        ask(server)
+    assert server.stop() == 0
+    wait_failed("worker_exit", "on_exit")
+
+
+def are_others(server: Server, before: set[int]) -> bool:
+    """Whether two workers are there, and none of these."""
+    now = set(server.worker_pids)
+    return len(now) == 2 and not now & before
 
 
 def test_a_failing_pre_request_answers_500(scene: Scene) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,100 +30,116 @@ def require_watchfiles() -> None:
         pytest.skip("watchfiles is not installed: pip install epollwsgi[reload]")
 
 
-@pytest.fixture(params=["auto", "inotify", "poll"])
-def choice(request: pytest.FixtureRequest) -> str:
-    """Each row of ENGINES; `auto` means watchfiles here."""
-    if request.param == "auto":
-        require_watchfiles()
-    return str(request.param)
-
-
 class Watched:
-    """A process of `tests.process.watched` in `directory`."""
+    """A process of `tests.process.watched` that watches `site_app`, and a package beside it, with one engine."""
 
-    def __init__(self, directory: Path, output: Path, *arguments: str) -> None:
-        self.directory = directory
-        self.output = output
-        with open(output / "stdout", "wb") as out, open(output / "stderr", "wb") as err:
+    def __init__(self, engine: str, root: Path) -> None:
+        self.engine = engine
+        self.root = root
+        self.directory = root / "code"
+        self.process: subprocess.Popen[bytes] | None = None
+        (self.directory / "parts").mkdir(parents=True)
+        (self.directory / "parts/__init__.py").write_text("")
+        (self.directory / "parts/inner.py").write_text("VALUE = 1\n")
+        (self.directory / "later.py").write_text("VALUE = 1\n")
+
+    def start(self, *extra: str, code: str = "import parts.inner\nVALUE = 1\n") -> None:
+        (self.directory / "site_app.py").write_text(code)
+        with open(self.root / "stdout", "wb") as out, open(self.root / "stderr", "wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.process.watched", *arguments],
+                [sys.executable, "-m", "tests.process.watched", self.engine, "site_app", *extra],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,
-                cwd=directory,
+                cwd=self.directory,
                 env=clean_environment(),
             )
 
     def lines(self) -> list[str]:
         """Those that are whole: one may just be being written."""
-        return (self.output / "stdout").read_text().split("\n")[:-1]
+        return (self.root / "stdout").read_text().split("\n")[:-1]
 
     def log(self) -> str:
-        return (self.output / "stderr").read_text()
+        return (self.root / "stderr").read_text()
 
     def wait_for(self, line: str) -> None:
         """Until it has written this line."""
 
         def is_there() -> bool:
+            assert self.process is not None
             if self.process.poll() is not None:
                 pytest.fail(f"the process ended: {self.log()}")
             return line in self.lines()
 
-        wait_until(is_there, WAIT_S, f"{line!r} in {self.lines()}\n{self.log()}")
+        wait_until(is_there, WAIT_S, f"{line!r} with {self.engine}")
 
     def wait_for_change(self, *files: str) -> None:
-        """Until it reports one of these files of the directory."""
+        """Until it reports one of these files: their names begin at the directory."""
         expected = {f"changed {self.directory / file}" for file in files}
 
         def changes() -> list[str]:
             return [line for line in self.lines() if line.startswith("changed")]
 
-        wait_until(changes, WAIT_S, f"a change of {files}: {self.log()}")
+        wait_until(changes, WAIT_S, f"a change of {files} with {self.engine}")
         found = changes()
-        assert len(found) == 1
-        assert found[0] in expected
+        assert len(found) == 1, self.engine
+        assert found[0] in expected, self.engine
 
     def import_module(self, name: str) -> None:
+        assert self.process is not None
         assert self.process.stdin is not None
         self.process.stdin.write(f"{name}\n".encode())
         self.process.stdin.flush()
         self.wait_for(f"imported {name}")
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdin is not None
-        self.process.stdin.close()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            assert self.process.stdin is not None
+            self.process.stdin.close()
 
 
-StartWatched = Callable[..., Watched]
+class Several(list[Watched]):
+    """Some of them, each with an engine and files of its own: what takes time they do at the same time."""
+
+    def start(self, *extra: str, code: str = "import parts.inner\nVALUE = 1\n", expect: str = "watching") -> Several:
+        for one in self:
+            one.start(*extra, code=code)
+        for one in self:
+            one.wait_for(expect)
+        return self
+
+    def wait_for_change(self, *files: str) -> None:
+        for one in self:
+            one.wait_for_change(*files)
+
+
+Make = Callable[..., Several]
 
 
 @pytest.fixture
-def start_watched(tmp_path: Path) -> Iterator[StartWatched]:
-    """start_watched(engine, *extra, code=..., expect=...) -> Watched, of `site_app` and a package beside it."""
-    started: list[Watched] = []
-    directory, output = tmp_path / "code", tmp_path / "output"
-    (directory / "parts").mkdir(parents=True)
-    output.mkdir()
-    (directory / "parts/__init__.py").write_text("")
-    (directory / "parts/inner.py").write_text("VALUE = 1\n")
-    (directory / "later.py").write_text("VALUE = 1\n")
+def make(tmp_path: Path) -> Iterator[Make]:
+    """make(engine, ...) -> Several, which are not yet started."""
+    made: list[Watched] = []
 
-    def start(
-        engine: str, *extra: str, code: str = "import parts.inner\nVALUE = 1\n", expect: str = "watching"
-    ) -> Watched:
-        (directory / "site_app.py").write_text(code)
-        watched = Watched(directory, output, engine, "site_app", *extra)
-        started.append(watched)
-        watched.wait_for(expect)
-        return watched
+    def make_some(*engines: str) -> Several:
+        some = Several(Watched(engine, tmp_path / engine) for engine in engines)
+        made.extend(some)
+        return some
 
     try:
-        yield start
+        yield make_some
     finally:
-        for watched in started:
+        for watched in made:
             watched.close()
+
+
+@pytest.fixture
+def each(make: Make) -> Several:
+    """With each row of ENGINES; `auto` means watchfiles here."""
+    require_watchfiles()
+    return make("auto", "inotify", "poll")
 
 
 # --- what is a change, with each engine -----------------------------------------------------------------------------
@@ -174,32 +191,30 @@ CHANGES = (rewrite, append, save_by_rename, delete, touch, replace_directory)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=[change.__name__ for change in CHANGES])
-def test_a_change_of_an_imported_module_is_reported_once(
-    start_watched: StartWatched, choice: str, change: Callable[[Path], str]
-) -> None:
-    watched = start_watched(choice)
-    name = change(watched.directory)
-    watched.wait_for_change(name, "parts/inner.py")
+def test_a_change_of_an_imported_module_is_reported_once(each: Several, change: Callable[[Path], str]) -> None:
+    each.start()
+    names = [change(one.directory) for one in each]
+    each.wait_for_change(names[0], "parts/inner.py")
 
 
-def test_a_module_that_is_imported_later_is_watched(start_watched: StartWatched, choice: str) -> None:
-    watched = start_watched(choice)
-    watched.import_module("later")
-    (watched.directory / "later.py").write_text("VALUE = 222\n")
-    watched.wait_for_change("later.py")
+def test_a_module_that_is_imported_later_is_watched(each: Several) -> None:
+    for one in each.start():
+        one.import_module("later")
+        (one.directory / "later.py").write_text("VALUE = 222\n")
+    each.wait_for_change("later.py")
 
 
-def test_what_is_not_imported_is_no_change(start_watched: StartWatched, choice: str) -> None:
+def test_what_is_not_imported_is_no_change(each: Several) -> None:
     """The file that is written first would be reported first."""
-    watched = start_watched(choice)
-    (watched.directory / "later.py").write_text("VALUE = 222\n")
-    (watched.directory / "new.py").write_text("VALUE = 222\n")
-    (watched.directory / "page.html").write_text("<p>")
-    (watched.directory / "site_app.py").chmod(0o600)
-    for number in range(20):
-        (watched.directory / "app.log").write_text("line\n" * number)
-    (watched.directory / "site_app.py").write_text("VALUE = 222\n")
-    watched.wait_for_change("site_app.py")
+    for one in each.start():
+        (one.directory / "later.py").write_text("VALUE = 222\n")
+        (one.directory / "new.py").write_text("VALUE = 222\n")
+        (one.directory / "page.html").write_text("<p>")
+        (one.directory / "site_app.py").chmod(0o600)
+        for number in range(20):
+            (one.directory / "app.log").write_text("line\n" * number)
+        (one.directory / "site_app.py").write_text("VALUE = 222\n")
+    each.wait_for_change("site_app.py")
 
 
 EXTRA = {
@@ -213,50 +228,55 @@ EXTRA = {
 
 @pytest.mark.parametrize("is_new", [False, True], ids=["changed", "new"])
 @pytest.mark.parametrize(("extra", "name"), EXTRA.values(), ids=list(EXTRA))
-def test_extra_files(
-    start_watched: StartWatched, tmp_path: Path, choice: str, extra: str, name: str, is_new: bool
-) -> None:
-    path = tmp_path / "code" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not is_new:
-        path.write_text("old")
-    watched = start_watched(choice, extra)
-    path.write_text("new content")
-    watched.wait_for_change(name)
+def test_extra_files(each: Several, extra: str, name: str, is_new: bool) -> None:
+    for one in each:
+        path = one.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not is_new:
+            path.write_text("old")
+    for one in each.start(extra):
+        (one.directory / name).write_text("new content")
+    each.wait_for_change(name)
 
 
-def test_an_extra_file_in_a_directory_that_is_made_later(start_watched: StartWatched, choice: str) -> None:
-    watched = start_watched(choice, "conf")
-    (watched.directory / "conf/more").mkdir(parents=True)
-    (watched.directory / "conf/more/a.toml").write_text("")
-    watched.wait_for_change("conf/more/a.toml", "conf")
+def test_an_extra_file_in_a_directory_that_is_made_later(each: Several) -> None:
+    for one in each.start("conf"):
+        (one.directory / "conf/more").mkdir(parents=True)
+        (one.directory / "conf/more/a.toml").write_text("")
+    each.wait_for_change("conf/more/a.toml", "conf")
 
 
-def test_the_target_of_a_link_is_watched(start_watched: StartWatched, tmp_path: Path, choice: str) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "settings.toml").write_text("")
-    (tmp_path / "code/settings.toml").symlink_to(elsewhere / "settings.toml")
-    watched = start_watched(choice, "settings.toml")
-    (elsewhere / "settings.toml").write_text("a = 1\n")
-    watched.wait_for_change("settings.toml")
+def test_the_target_of_a_link_is_watched(each: Several) -> None:
+    for one in each:
+        (one.root / "elsewhere").mkdir()
+        (one.root / "elsewhere/settings.toml").write_text("")
+        (one.directory / "settings.toml").symlink_to(one.root / "elsewhere/settings.toml")
+    for one in each.start("settings.toml"):
+        (one.root / "elsewhere/settings.toml").write_text("a = 1\n")
+    each.wait_for_change("settings.toml")
 
 
-def test_a_release_link_that_is_flipped_is_a_change(start_watched: StartWatched, tmp_path: Path, choice: str) -> None:
+def test_a_release_link_that_is_flipped_is_a_change(each: Several) -> None:
     """Nothing happens in any directory that holds a watched file."""
-    for number in (1, 2):
-        release = tmp_path / f"releases/{number}/conf"
-        release.mkdir(parents=True)
-        (release / "a.toml").write_text(f"release = {number}\n")
-    current = tmp_path / "current"
-    current.symlink_to("releases/1")
-    watched = start_watched(choice, str(current / "conf/a.toml"))
-    (tmp_path / "next").symlink_to("releases/2")
-    (tmp_path / "next").rename(current)
-    wait_until(lambda: f"changed {current}/conf/a.toml" in watched.lines(), WAIT_S, watched.log())
+    for one in each:
+        for number in (1, 2):
+            release = one.root / f"releases/{number}/conf"
+            release.mkdir(parents=True)
+            (release / "a.toml").write_text(f"release = {number}\n")
+        (one.root / "current").symlink_to("releases/1")
+    for one in each:
+        one.start(f"{one.root}/current/conf/a.toml")
+    for one in each:
+        one.wait_for("watching")
+        (one.root / "next").symlink_to("releases/2")
+        (one.root / "next").rename(one.root / "current")
+    for one in each:
+        one.wait_for(f"changed {one.root}/current/conf/a.toml")
 
 
 # --- while the application cannot be loaded -------------------------------------------------------------------------
+
+FAILED = "watching after a failure"
 
 
 @pytest.mark.parametrize(
@@ -271,53 +291,46 @@ def test_a_release_link_that_is_flipped_is_a_change(start_watched: StartWatched,
     ],
     ids=["syntax error", "missing module", "missing submodule", "imported before", "new package", "missing package"],
 )
-def test_what_may_mend_a_failure_is_watched(
-    start_watched: StartWatched, choice: str, code: str, name: str, mended: str
-) -> None:
-    watched = start_watched(choice, code=code, expect="watching after a failure")
-    path = watched.directory / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(mended)
-    watched.wait_for_change(name)
+def test_what_may_mend_a_failure_is_watched(each: Several, code: str, name: str, mended: str) -> None:
+    for one in each.start(code=code, expect=FAILED):
+        path = one.directory / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(mended)
+    each.wait_for_change(name)
 
 
-def test_a_file_that_a_failing_import_has_read_and_that_lies_elsewhere(
-    start_watched: StartWatched, tmp_path: Path, choice: str
-) -> None:
-    (tmp_path / "vendor/lib").mkdir(parents=True)
-    broken = tmp_path / "vendor/lib/broken_part.py"
-    broken.write_text("import no_such_module_anywhere\n")
-    code = f"import sys\nsys.path.append({str(broken.parent)!r})\nimport broken_part\n"
-    watched = start_watched(choice, code=code, expect="watching after a failure")
-    (broken.parent / "no_such_module_anywhere.py").write_text("")
-    wait_until(lambda: f"changed {broken.parent}/no_such_module_anywhere.py" in watched.lines(), WAIT_S, watched.log())
+def test_a_file_that_a_failing_import_has_read_and_that_lies_elsewhere(each: Several) -> None:
+    for one in each:
+        library = one.root / "vendor/lib"
+        library.mkdir(parents=True)
+        (library / "broken_part.py").write_text("import no_such_module_anywhere\n")
+        one.start(code=f"import sys\nsys.path.append({str(library)!r})\nimport broken_part\n")
+    for one in each:
+        one.wait_for(FAILED)
+        (one.root / "vendor/lib/no_such_module_anywhere.py").write_text("")
+    for one in each:
+        one.wait_for(f"changed {one.root}/vendor/lib/no_such_module_anywhere.py")
 
 
 @pytest.mark.parametrize(
-    ("last", "expect"),
-    [("", "watching"), ("raise RuntimeError\n", "watching after a failure")],
-    ids=["loaded", "failed"],
+    ("last", "expect"), [("", "watching"), ("raise RuntimeError\n", FAILED)], ids=["loaded", "failed"]
 )
-def test_what_is_saved_while_it_is_loaded_is_a_change(
-    start_watched: StartWatched, choice: str, last: str, expect: str
-) -> None:
+def test_what_is_saved_while_it_is_loaded_is_a_change(each: Several, last: str, expect: str) -> None:
     """Here the module itself plays the author who saves a file that was read already."""
     code = f"import parts.inner\nfrom pathlib import Path\nPath('parts/inner.py').write_text('VALUE = 22')\n{last}"
-    watched = start_watched(choice, code=code, expect=expect)
-    watched.wait_for_change("parts/inner.py")
+    each.start(code=code, expect=expect).wait_for_change("parts/inner.py")
 
 
-def test_what_is_made_while_a_loading_fails_is_a_change(start_watched: StartWatched, choice: str) -> None:
+def test_what_is_made_while_a_loading_fails_is_a_change(each: Several) -> None:
     code = "from pathlib import Path\ntry: import helpers\nfinally: Path('helpers.py').write_text('')\n"
-    watched = start_watched(choice, code=code, expect="watching after a failure")
-    watched.wait_for_change("helpers.py")
+    each.start(code=code, expect=FAILED).wait_for_change("helpers.py")
 
 
 # --- engines --------------------------------------------------------------------------------------------------------
 
 
-def test_where_an_engine_cannot_be_had_files_are_polled(start_watched: StartWatched) -> None:
-    watched = start_watched("none")
+def test_where_an_engine_cannot_be_had_files_are_polled(make: Make) -> None:
+    [watched] = make("none").start()
     (watched.directory / "site_app.py").write_text("VALUE = 222\n")
     watched.wait_for_change("site_app.py")
     assert "reload: inotify cannot be used" in watched.log()
@@ -326,13 +339,14 @@ def test_where_an_engine_cannot_be_had_files_are_polled(start_watched: StartWatc
     assert watched.log().count("WARNING") == 1
 
 
-@pytest.mark.parametrize(("value", "used"), [("auto", "watchfiles"), ("inotify", "inotify"), ("poll", "poll")])
-def test_the_engine_that_is_asked_for_is_used(start_watched: StartWatched, value: str, used: str) -> None:
-    if used == "watchfiles":
-        require_watchfiles()
-    watched = start_watched(value)
-    wait_until(lambda: f"files are watched with {used}\n" in watched.log(), WAIT_S, watched.log())
-    assert "WARNING" not in watched.log()
+def test_the_engine_that_is_asked_for_is_used(each: Several) -> None:
+    for one, used in zip(each.start(), ("watchfiles", "inotify", "poll"), strict=True):
+        wait_until(partial(said, one, f"files are watched with {used}\n"), WAIT_S, f"{used} in the log")
+        assert "WARNING" not in one.log()
+
+
+def said(watched: Watched, words: str) -> bool:
+    return words in watched.log()
 
 
 def test_each_row_of_engines_ends_with_one_that_always_works() -> None:

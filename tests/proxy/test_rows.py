@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from epollwsgi.http.head import HeadParser, check_host
 from epollwsgi.http.memory import SectionMemory
 from epollwsgi.service import build_forwarding
 from tests.proxy.rows import LOCAL, MADE, PEER, ROWS, Row
-from tests.support import Failed, Server, ServerFactory, parse_responses, splits, try_exchange_many
+from tests.support import Failed, Server, ServerFactory, parse_responses, splits, stop_all, try_exchange_many
 
 MADE_ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]+")
 
@@ -111,23 +111,24 @@ def test_parsed_among_others(leading: int) -> None:
 
 # --- live -----------------------------------------------------------------------------------------------------------
 
-Servers = Callable[[tuple[str, ...]], Server]
+# Settings that fewer rows have are left to the parser: each group costs the start of a server.
+LEAST_ROWS = 2
+GROUPS: dict[tuple[str, ...], list[tuple[str, Row]]] = {}
+for _name, _row in ROWS.items():
+    GROUPS.setdefault(_row.options, []).append((_name, _row))
+SERVED = {options: rows for options, rows in GROUPS.items() if len(rows) >= LEAST_ROWS}
+
+Servers = dict[tuple[str, ...], Server]
 
 
 @pytest.fixture(scope="module")
 def servers(start_module_server: ServerFactory) -> Iterator[Servers]:
-    """A server for each group of settings, started when it is first asked for."""
-    running: dict[tuple[str, ...], Server] = {}
-
-    def find(options: tuple[str, ...]) -> Server:
-        if options not in running:
-            running[options] = start_module_server("tests.apps.echo:app", *options)
-        return running[options]
-
-    yield find
+    """A server for each group of settings."""
+    running = {options: start_module_server("tests.apps.echo:app", *options, wait=False) for options in SERVED}
     for server in running.values():
-        assert "Traceback" not in server.stderr_text()
-        assert server.stop() == 0
+        server.learn_addresses()
+    yield running
+    stop_all(list(running.values()))
 
 
 def judge(row: Row, server: Server, data: bytes | Failed, count: int) -> str:
@@ -157,27 +158,20 @@ def judge(row: Row, server: Server, data: bytes | Failed, count: int) -> str:
     return "" if len(ids) == expected_ids else f"ids: {ids}"
 
 
-# Settings that fewer rows have are left to the parser: each group costs the start of a server.
-LEAST_ROWS = 2
 # As the pieces of one request, and three requests in a row on one connection.
 CUTS = [*(name for name, _ in splits(b"x")), "three times"]
 
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_served(cut: str, servers: Servers) -> None:
-    groups: dict[tuple[str, ...], list[tuple[str, Row]]] = {}
-    for name, row in ROWS.items():
-        groups.setdefault(row.options, []).append((name, row))
     wrong = []
-    for options, rows in groups.items():
-        if len(rows) < LEAST_ROWS:
-            continue
-        server = servers(options)
+    for options, rows in SERVED.items():
+        server = servers[options]
         count = 3 if cut == "three times" else 1
         jobs = [[row.data] * count if count > 1 else dict(splits(row.data))[cut] for _, row in rows]
         counts = [1 if row.environ is None else count for _, row in rows]
         found = try_exchange_many(
-            server.address, jobs, timeout=10, count=0, half_close=True, methods=[["GET"] * count for _ in rows]
+            server.address, jobs, timeout=12, count=0, half_close=True, methods=[["GET"] * count for _ in rows]
         )
         for (name, row), data, expected in zip(rows, found, counts, strict=True):
             if what := judge(row, server, data, expected):

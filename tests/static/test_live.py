@@ -200,7 +200,7 @@ def test_changes_are_seen_without_a_restart(server: ServerFactory, tmp_path: Pat
 
     def become(expected: dict[str, bytes]) -> None:
         for path, content in expected.items():
-            wait_until(lambda: body_of(running, path) == content, 5, f"{path} to be {content[:20]!r}")  # noqa: B023
+            wait_until(lambda: body_of(running, path) == content, 30, f"{path} to be {content[:20]!r}")  # noqa: B023
 
     become(dict.fromkeys(("/rewritten", "/replaced", "/removed", "/new", "/into/"), b"one"))
     write(root / "rewritten", b"once more")
@@ -283,7 +283,7 @@ def test_a_file_that_shrinks_while_it_is_sent_ends_the_connection(server: Server
         except Failed:  # until the next look at the file its old length is announced
             return False
 
-    wait_until(is_shorter, 5, "the shorter file")
+    wait_until(is_shorter, 30, "the shorter file")
     assert "Traceback" not in running.stderr_text()
 
 
@@ -302,5 +302,5 @@ def test_a_slow_reader_does_not_hold_up_others(server: ServerFactory, tmp_path: 
             client.reset()
     with connect(running.address):
         pass
-    wait_until(lambda: body_of(running, "/a.txt") == A_TXT, 5, "an answer after the resets")
+    wait_until(lambda: body_of(running, "/a.txt") == A_TXT, 30, "an answer after the resets")
     assert "Traceback" not in running.stderr_text()

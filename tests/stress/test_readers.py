@@ -70,7 +70,7 @@ def test_slow_readers_of_what_is_bound_to_its_thread(start_server: ServerFactory
                 client.send(get(f"/{kind}?{count}"))
             for client in clients:
                 read_slowly(client, SLOW_S / len(KINDS))
-            wait_until(lambda: set(other.request(get("/done")).body.decode().split()) == set(KINDS), 5, "all calls")
+            wait_until(lambda: set(other.request(get("/done")).body.decode().split()) == set(KINDS), 30, "all calls")
             for client in clients:
                 check_pieces(client, count)
             assert other.request(get("/done")).body.count(b" ") == len(KINDS) - 1

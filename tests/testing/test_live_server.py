@@ -532,7 +532,7 @@ def test_twenty_servers_leave_nothing(kind: str, tmp_path: Path) -> None:
     before = descriptors()
     for _ in range(20):
         serve()
-    wait_until(lambda: set(descriptors().items()) <= set(before.items()), 5, f"{descriptors()} to be {before}")
+    wait_until(lambda: set(descriptors().items()) <= set(before.items()), 30, f"{descriptors()} to be {before}")
 
 
 @pytest.fixture

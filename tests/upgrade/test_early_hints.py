@@ -163,7 +163,7 @@ def test_response_stays_behind_hints_that_the_client_does_not_take(start_server:
     with Client(server.address) as client:
         for _ in range(10):
             client.send(get("big_hints") + get("quick"))
-            assert client.wait_readable(5)
+            assert client.wait_readable(30)
             while client.buffer.count(b"HTTP/1.1 200 OK") < 2:
                 assert client.receive()
             reply, after = parse_responses(client.buffer, closed=False)

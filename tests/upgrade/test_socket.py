@@ -336,7 +336,7 @@ def test_term_shuts_them_for_reading(start_server: ServerFactory, path: str) -> 
         for client in clients:
             assert client.read_to_end() == (b"goodbye" if path == "says_goodbye" else b"")
         assert server.stop() == 0
-        assert time.monotonic() - started_at < 10  # graceful_timeout is 30 s
+        assert time.monotonic() - started_at < 25  # graceful_timeout is 30 s
     assert "were cut" not in server.stderr_text()
     assert "Traceback" not in server.stderr_text()
 
@@ -354,7 +354,7 @@ def test_websocket_request_while_the_worker_drains(start_server: ServerFactory) 
         late.read_to_end()
         assert busy.read_response().status == 200
         assert server.stop() == 0
-        assert time.monotonic() - started_at < 10  # graceful_timeout is 30 s
+        assert time.monotonic() - started_at < 25  # graceful_timeout is 30 s
 
 
 def test_int_ends_them_too(start_server: ServerFactory) -> None:

@@ -47,7 +47,7 @@ def test_end_behind_a_large_request_is_seen(echo: Server) -> None:
     """The end of input behind a request of more than one read: closed at once, not when time is up."""
     for size in (10_000, 65_536, 300_000):
         data = post(b"Content-Length: %d" % size, body=b"x" * size)
-        with Client(echo.address, timeout_s=5) as client:
+        with Client(echo.address, timeout_s=12) as client:
             client.send(data)
             client.half_close()
             assert json.loads(client.read_response().body)["length"] == size
@@ -57,7 +57,7 @@ def test_end_behind_a_large_request_is_seen(echo: Server) -> None:
 def test_half_closed_without_a_request(echo: Server) -> None:
     """Nothing, an empty line, or half a head and then the end: the connection ends, without more than one answer."""
     for data in (b"", b"\r\n", b"GET", b"GET / HTTP/1.1\r\n", get()[:-2], get()[:-1]):
-        answer = exchange(echo.address, [data], half_close=True, count=0, timeout=5)
+        answer = exchange(echo.address, [data], half_close=True, count=0, timeout=12)
         assert answer == b"" or [reply.status for reply in parse_responses(answer)] == [400]
 
 
@@ -164,4 +164,4 @@ def test_stop_at_once(start_server: ServerFactory, sig: signal.Signals) -> None:
     with Client(server.address) as slow:
         slow.send(shape("large_list?16"))
         slow.receive(1)
-        assert server.stop(sig, timeout_s=5) == 0
+        assert server.stop(sig, timeout_s=20) == 0

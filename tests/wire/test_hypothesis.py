@@ -241,7 +241,7 @@ def test_any_split_gives_the_same_environs_live(echo: Server, data: st.DataObjec
 def test_no_bytes_crash_or_hang_the_server(echo: Server, blobs: list[bytes]) -> None:
     """Every connection ends soon after its client's end, and the next request is answered."""
     jobs = [[blob[:7], blob[7:]] for blob in blobs]
-    for data in try_exchange_many(echo.address, jobs, half_close=True, timeout=8, count=0):
+    for data in try_exchange_many(echo.address, jobs, half_close=True, timeout=12, count=0):
         assert isinstance(data, bytes), data
         assert data == b"" or data.startswith(b"HTTP/1.1 ")
     with Client(echo.address) as client:

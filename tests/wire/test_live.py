@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,6 +20,7 @@ from tests.support import (
     ServerFactory,
     parse_responses,
     splits,
+    stop_all,
     try_exchange_many,
 )
 from tests.wire.rows import Answer, Row, Settings, get
@@ -36,27 +37,25 @@ for _table, _rows in (("head", HEAD_ROWS), ("body", BODY_ROWS)):
         _key = " ".join(f"{name}={value}" for name, value in _row.settings) or _table
         GROUPS.setdefault(_key, []).append(_row)
 
-Servers = Callable[[Settings], Server]
+Servers = dict[Settings, Server]
 
 
 @pytest.fixture(scope="module")
 def servers(start_module_server: ServerFactory) -> Iterator[Servers]:
-    """A server for each group of settings, started when it is first asked for."""
-    running: dict[Settings, Server] = {}
-
-    def find(settings: Settings) -> Server:
+    """A server for each group of settings."""
+    running: Servers = {}
+    for rows in GROUPS.values():
+        settings = rows[0].settings
         if settings not in running:
             options = [f"--{name.replace('_', '-')}={value}" for name, value in settings]
             # A refusal must come at once, not when time is up.
             running[settings] = start_module_server(
-                "tests.apps.echo:app", "--header-timeout=60", "--body-timeout=60", *options
+                "tests.apps.echo:app", "--header-timeout=60", "--body-timeout=60", *options, wait=False
             )
-        return running[settings]
-
-    yield find
     for server in running.values():
-        assert "Traceback" not in server.stderr_text()
-        assert server.stop() == 0
+        server.learn_addresses()
+    yield running
+    stop_all(list(running.values()))
 
 
 def check_echo(answer: Answer, response: Response) -> None:
@@ -102,7 +101,7 @@ def run_rows(server: Server, rows: list[Row], jobs: list[list[bytes]], half_clos
     """What went wrong, a line a row."""
     methods = [row.methods for row in rows]
     found = try_exchange_many(
-        server.address, jobs, half_close=half_close, timeout=8, count=0, methods=methods, width=width
+        server.address, jobs, half_close=half_close, timeout=30, count=0, methods=methods, width=width
     )
     bodies: dict[tuple[int, bool], bytes] = {}
     wrong = []
@@ -118,7 +117,7 @@ def run_rows(server: Server, rows: list[Row], jobs: list[list[bytes]], half_clos
 @pytest.mark.parametrize("group", GROUPS)
 def test_rows(group: str, split: str, servers: Servers) -> None:
     rows = GROUPS[group]
-    server = servers(rows[0].settings)
+    server = servers[rows[0].settings]
     width = 1 if "limit_spool_total" in group else 128  # what others hold at the same time counts too
     wrong: list[str] = []
     # The end of the client's side must play no part in a refusal, and must not matter to a request that is whole.
@@ -133,7 +132,7 @@ def test_nothing_behind_a_refusal_is_answered(servers: Servers) -> None:
     """A request that follows a refused one in the same bytes, be it smuggled or innocent, is never looked at."""
     rows = [row for row in HEAD_ROWS + BODY_ROWS if row.is_refused and not row.is_cut and not row.settings]
     jobs = [[row.data + get(target=b"/smuggled") * 2] for row in rows]
-    wrong = run_rows(servers(()), rows, jobs, False, 128)
+    wrong = run_rows(servers[()], rows, jobs, False, 128)
     assert not wrong, f"{len(wrong)} rows:\n" + "\n".join(wrong)
 
 
@@ -145,5 +144,5 @@ def test_rows_of_one_connection_after_another(servers: Servers) -> None:
     jobs = [[first + first, row.data] for row in rows]
     answers = (Answer((200,), {"PATH_INFO": "/first"}), Answer((200,), {"PATH_INFO": "/first"}))
     doubled = [Row(row.name, row.data, answers + row.answers) for row in rows]
-    wrong = run_rows(servers(()), doubled, jobs, False, 128)
+    wrong = run_rows(servers[()], doubled, jobs, False, 128)
     assert not wrong, f"{len(wrong)} rows:\n" + "\n".join(wrong)
