@@ -31,7 +31,8 @@ def serve(application: WSGIApplication | str | os.PathLike[str] | None = None, *
     With a name HUP and `reload=True` work as everywhere: new workers load what it means by then. An object stays what
     it is when HUP comes. USR2, and with an object `reload=True`, run the program again under the same process id, with
     listeners and workers kept: first on trial in a process of its own, which ends within `serve`, then in earnest. So
-    a program does before `serve` nothing that must be done once only.
+    a program does before `serve` nothing that must be done once only. Where the trial fails the old code goes on
+    after USR2; with `reload=True` a page shows why, until a change mends it.
 
     Raises ConfigError for an unknown name, a bad value, an address that cannot be bound, a call on a thread other
     than the main one (`epollwsgi.testing.LiveServer` serves in the background) or while it serves already;

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -94,8 +94,8 @@ def start(arguments: Sequence[str], is_command: bool = False) -> int:
     loaded, target = load_all(*found)
     plans: list[Plan] = []  # the first is made below; a reload makes another
 
-    def read() -> Plan:
-        return plans.pop() if plans else make_plan(*load_all(*found))
+    def read(old: Plan | None) -> Plan:
+        return plans.pop() if plans else make_plan(*load_all(*found, in_force=old.found if old is not None else ()))
 
     try:
         plan = make_plan(loaded, target)
@@ -168,9 +168,9 @@ def parse_command(arguments: Sequence[str]) -> tuple[str, dict[str, object]] | N
     return found if isinstance(found, tuple) else None
 
 
-def load_all(target: str, given: Mapping[str, object]) -> tuple[Loaded, str]:
-    """The settings of all sources, and what they serve. Raises StartError."""
-    loaded = load_settings(given)
+def load_all(target: str, given: Mapping[str, object], in_force: Collection[str] = ()) -> tuple[Loaded, str]:
+    """The settings of all sources, and what they serve. in_force: as `load` has it. Raises StartError."""
+    loaded = load_settings(given, in_force)
     if not (target or loaded.settings.wsgi_app or loaded.settings.static or loaded.settings.print_config):
         import click
 
@@ -252,23 +252,25 @@ def make_plan(loaded: Loaded, target_text: str) -> Plan:
         warnings=list(filter(None, [describe_ignored(loaded), describe_site_only(loaded, application_name)])),
         static_source=loaded.source("static"),
         locate=loaded.locate,
+        notes=tuple(loaded.notes),
+        found=tuple(loaded.found),
     )
 
 
 def check_plan(plan: Plan) -> None:
     """Look at all that a start looks at, and load the application as a worker would. Raises StartError."""
     from epollwsgi import importer
-    from epollwsgi.logs.opening import check_logs
+    from epollwsgi.logs.opening import checked_logs
     from epollwsgi.process.hooks import find_hooks
     from epollwsgi.process.privileges import find_identity
 
-    check_logs(plan.settings)
-    find_hooks(plan.settings)
-    identity = find_identity(plan.settings)
-    if identity is not None:
-        identity.drop(plan.settings.initgroups)
-    if plan.application_name and plan.application is None:
-        importer.load_checked(plan.application_name, plan.settings, plan.static_source)
+    with checked_logs(plan.settings):
+        find_hooks(plan.settings)
+        identity = find_identity(plan.settings)
+        if identity is not None:
+            identity.drop(plan.settings.initgroups)
+        if plan.application_name and plan.application is None:
+            importer.load_checked(plan.application_name, plan.settings, plan.static_source)
 
 
 def build_banner(loaded: Loaded, application_name: str, addresses: Sequence[str]) -> str:

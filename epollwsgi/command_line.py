@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -117,9 +117,12 @@ def given_values(ctx: click.Context, values: Mapping[str, object]) -> dict[str, 
     return given
 
 
-def load_settings(given: Mapping[str, object]) -> Loaded:
-    """The settings from all their sources, with what stands on the command line. Raises ConfigError."""
-    return load(given, os.environ, gunicorn_arguments(os.environ.get("GUNICORN_CMD_ARGS", "")))
+def load_settings(given: Mapping[str, object], in_force: Collection[str] = ()) -> Loaded:
+    """The settings from all their sources, with what stands on the command line. Raises ConfigError.
+
+    in_force: as `load` has it.
+    """
+    return load(given, os.environ, gunicorn_arguments(os.environ.get("GUNICORN_CMD_ARGS", "")), in_force)
 
 
 def gunicorn_arguments(text: str) -> dict[str, object]:

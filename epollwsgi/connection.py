@@ -34,7 +34,7 @@ from epollwsgi.http.head import (
     is_websocket,
 )
 from epollwsgi.http.memory import SectionMemory
-from epollwsgi.http.refused import read_refused
+from epollwsgi.http.refused import read_refused_head
 from epollwsgi.loop import GONE, IN, OUT, RDHUP
 from epollwsgi.service import SITE_BODY_SIZE, Service
 from epollwsgi.spool import BodySpool
@@ -136,7 +136,7 @@ class Connection(Dispatch):
             self.send_waiting()
         if self._buffer and self.state is HEAD:
             self._on_pipelined()
-        if self.unread and self.state in (HEAD, BODY, LINGER):
+        if self.unread and (self.state in (HEAD, BODY, LINGER) or self._end_mask & GONE):
             self.unread = False
             self.on_event(PLAIN_EVENTS | self._end_mask)
 
@@ -174,6 +174,8 @@ class Connection(Dispatch):
 
     def on_closed(self) -> None:
         """The socket is closed: drop what refers to others."""
+        if self._body is not None:
+            self.log_cut(self._body.request, self._body.environ)
         self._buffer = self.out = b""
         self._memory = self._body = self._scanner = None
 
@@ -286,8 +288,7 @@ class Connection(Dispatch):
     def _on_pipelined(self) -> None:
         """Answer what is in the buffer, in order, until something has to be waited for."""
         while self._buffer and self.state is HEAD:
-            data = self._buffer
-            self._buffer = b""
+            data, self._buffer = self._buffer, b""
             try:
                 if self._scanner is None:
                     self._on_head(data)
@@ -300,8 +301,7 @@ class Connection(Dispatch):
 
     def _on_end_of_input(self) -> None:
         """The client has closed its side: it still gets the answers to what it sent."""
-        self.saw_end = True
-        self.unread = False
+        self.saw_end, self.unread = True, False
         if self.state is BODY:
             self._refuse(BodyCut("the body was cut by the client"))
         elif self.state is LINGER or not self.out:
@@ -343,8 +343,7 @@ class Connection(Dispatch):
         body = self._body = Body(request, environ, keep, decoder, spool)
         body.limit_time(self.loop.now, service.body_timeout_s, service.body_min_rate)
         self.state, self.asked_at = BODY, self.asked_at or self.loop.clock
-        data = self._buffer
-        self._buffer = b""
+        data, self._buffer = self._buffer, b""
         if data:
             self._on_content(data)
         elif wants_continue:
@@ -397,4 +396,5 @@ class Connection(Dispatch):
         data = data if self._scanner is None else bytes(self._scanner.data)
         self._scanner = self._body = None
         self._buffer = b""
-        self.refuse(error, read_refused(data) if body is None else body.request, {} if body is None else body.environ)
+        known = read_refused_head(data, self.parser) if body is None else (body.request, body.environ)
+        self.refuse(error, *known)

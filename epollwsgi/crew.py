@@ -30,6 +30,7 @@ from time import monotonic, sleep
 
 from epollwsgi.baton import Baton
 from epollwsgi.errors import RequestTimedOut
+from epollwsgi.logs.error_log import shorten
 from epollwsgi.loop import Loop
 from epollwsgi.seats import LeadLost, Order, Seat
 from epollwsgi.wsgi import Application, Exchange
@@ -56,8 +57,9 @@ class Crew:
         application: Application,
         threads: int,
         on_overrun: Callable[[Exchange], None],
-        log: Callable[[str], None],
+        log: Callable[[str, str], None],
     ) -> None:
+        """log: gets one line, and what is to stand below it."""
         self.baton = Baton()
         self.queue: deque[Exchange] = deque()
         self.permits: deque[int] = deque(range(threads - 1))
@@ -174,7 +176,7 @@ class Crew:
             thread.start()
         except RuntimeError as error:
             self.seats.pop(seat, None)
-            self._log(f"no thread can be started: {error}")
+            self._log(f"no thread can be started: {error}", "")
             return None
         if stands_by:
             self.standby.append(seat)
@@ -221,7 +223,7 @@ class Crew:
                     sleep(0)  # the watch is between taking the token and noting it
                 return True
             except Exception:  # a fault of our own costs what it was about, never the worker
-                self._log("a turn of the loop failed: " + traceback.format_exc())
+                self._log("a turn of the loop failed", shorten(traceback.format_exc()))
         if self._main_wants:
             self._main.give(Order.END)
         elif self._main in self.at_work:

@@ -12,7 +12,7 @@ from io import BytesIO
 from typing import BinaryIO
 
 from epollwsgi.answer import CLIENT_LEFT
-from epollwsgi.errors import HTTPError
+from epollwsgi.errors import BodyCut, HTTPError
 from epollwsgi.http import response as r
 from epollwsgi.http.fields import Environ, parse_host
 from epollwsgi.http.forwarded import DEFAULT_PORTS
@@ -230,11 +230,18 @@ class Dispatch(Output):
 
         request: what is known of its line; where its head came, environ has its fields.
         """
-        self.service.log_limited(f"refused {error.status}", f"{self.name} refused with {error.status}: {error}")
+        client = environ.get("REMOTE_ADDR", self.peer[0])
+        who = self.name if client == self.peer[0] else f"{client} behind {self.name}"
+        self.service.log_limited(f"refused {error.status}", f"{who} refused with {error.status}: {error}")
         page = r.build_error(error.status, request.method)
         if self.log is not None:
             self.log(self, request, environ, error.status, r.content_size(page), page)
         self.respond(r.insert_fields(page, self.loop.common + r.CLOSE), False)
+
+    def log_cut(self, request: RequestLine, environ: Environ) -> None:
+        """The client has left, with a reset, before its request was complete: what `BodyCut` would have said."""
+        if self.log is not None:
+            self.log(self, request, environ, BodyCut.status, 0, b"")
 
     def log_breach(self, message: str, error: BaseException | None) -> None:
         """The application did something wrong."""

@@ -52,7 +52,7 @@ class Leader:
         self._log = log
         self.routes = Routes()
         self._known = self.routes.known
-        self.crew = Crew(loop, application, settings.threads, self._on_overrun, log.warning)
+        self.crew = Crew(loop, application, settings.threads, self._on_overrun, self._log_problem)
         self.upgrades = Upgrades(application, self.crew.baton, log.warning)
         self.on_stuck: Callable[[], None] = do_nothing  # a call passed `timeout`: its thread may never come back
         self._is_checking = False
@@ -116,6 +116,10 @@ class Leader:
         environ["gunicorn.socket"] = sink.hand_over_socket()
         if not self.upgrades.start(exchange):
             self._answer(exchange, 503, "no thread can be started")
+
+    def _log_problem(self, message: str, detail: str) -> None:
+        """Of the crew."""
+        self._log.write("error" if detail else "warning", message, detail)
 
     def _find_route(self, request: RequestLine) -> Route:
         """What a request is remembered by: its path, and the method if that is not GET."""

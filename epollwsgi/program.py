@@ -59,7 +59,9 @@ def serve_application(application: WSGIApplication | str | os.PathLike[str] | No
 
         note_loaded()
     with process_kept(is_upgraded=state is not None):
-        return run_master(lambda: make_plan(application, given), find_origin(is_command=False, is_program=True), state)
+        return run_master(
+            lambda old: make_plan(application, given), find_origin(is_command=False, is_program=True), state
+        )
 
 
 def end_dry_run(application: WSGIApplication | str | os.PathLike[str] | None, given: Mapping[str, object]) -> NoReturn:

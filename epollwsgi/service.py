@@ -186,7 +186,7 @@ class Service:
             return {}  # files need nothing but the fields
         template: dict[str, Any] = {
             "REQUEST_METHOD": "GET",
-            "SCRIPT_NAME": settings.script_name.rstrip("/").encode("utf-8").decode("latin-1"),
+            "SCRIPT_NAME": find_script_name(settings),
             "PATH_INFO": "/",
             "QUERY_STRING": "",
             "RAW_URI": "/",
@@ -271,6 +271,11 @@ def head_limits(settings: Settings) -> Limits:
     )
 
 
+def find_script_name(settings: Settings) -> str:
+    """The fixed script name as environ has it."""
+    return settings.script_name.rstrip("/").encode("utf-8").decode("latin-1")
+
+
 def build_forwarding(settings: Settings) -> Forwarding:
     """What is believed of trusted proxies."""
     return Forwarding(
@@ -302,6 +307,7 @@ def open_static(
         spa=settings.spa,
         compress=settings.compress,
         follow_symlinks=settings.follow_symlinks,
+        script_name="" if application is None else find_script_name(settings),  # a site looks at whole paths alone
         run=run,
     )
 

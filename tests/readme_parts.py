@@ -14,6 +14,7 @@ from epollwsgi.config.settings import DEFAULTS, OPTIONS, Option
 from epollwsgi.config.show import show
 from epollwsgi.process.signals import MASTER_SIGNALS, WORKER_SIGNALS, Table
 from tests.test_layers import LAYERS
+from tests.test_shared_state import build_table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "README.md"
@@ -74,6 +75,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "signals": build_signals,
     "worker-signals": build_worker_signals,
     "layers": build_layers,
+    "shared-state": build_table,
 }
 
 

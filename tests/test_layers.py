@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "epollwsgi"
 MOST_LINES = 400
 
 LAYERS: tuple[tuple[int, tuple[str, ...], str], ...] = (
-    (0, ("errors", "inspection"), "every exception; what applications look like"),
+    (0, ("errors", "inspection", "logs/files"), "every exception; what applications look like; opening log files"),
     (
         1,
         (
@@ -47,7 +47,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...], str], ...] = (
         4,
         (
             *("http/body", "http/memory", "http/refused", "static/heads", "static/rules", "listener", "loop"),
-            *("routes", "sink", "logs/format", "logs/exclude", "logs/standin", "config/show", "command_help"),
+            *("routes", "sink", "logs/format", "logs/exclude", "config/show", "command_help"),
         ),
         "contents; `_headers` and `_redirects`; listening sockets; epoll and deadlines; what is learned of routes",
     ),
@@ -74,7 +74,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...], str], ...] = (
     ),
     (
         7,
-        ("static/shelf", "crew", "upgrades", "body", "logs/opening", "logs/notes"),
+        ("static/shelf", "crew", "upgrades", "body", "logs/opening", "logs/standin", "logs/notes"),
         "the threads of a worker; collecting a request's content; opening the logs",
     ),
     (8, ("static/variants", "static/lookup", "leader"), "file of a path; which thread calls the application"),

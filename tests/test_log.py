@@ -8,6 +8,7 @@ import io
 import os
 import re
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -305,3 +306,49 @@ def test_log_that_cannot_be_opened_is_named(tmp_path: Path, name: str) -> None:
     values = {"errorlog": str(tmp_path / "e"), "accesslog": "none", name: str(tmp_path / "missing" / "x")}
     with pytest.raises(ConfigError, match=f"^{name} = '.*missing/x': No such file or directory$"):
         open_logs(Settings(**values))  # type: ignore[arg-type]
+
+
+def test_lines_of_many_threads_stay_whole_and_are_counted(descriptors: contextlib.ExitStack) -> None:
+    """Into a small pipe that is read slowly, so that most are lost."""
+    reader, sink = make_pipe(descriptors)
+    fcntl.fcntl(sink.fd, fcntl.F_SETPIPE_SZ, 4096)
+    log = ErrorLog(sink)
+    received = bytearray()
+    is_over = threading.Event()
+
+    def read() -> None:
+        while not is_over.wait(0.0002):
+            received.extend(os.read(reader, 700))
+
+    def say(number: int) -> None:
+        for count in range(count_each):
+            log.warning(f"thread {number} says {'x' * (100 + (count * 37 + number * 11) % 900)} to its end")
+
+    count_each, most = 400, 6
+    threads = [threading.Thread(target=say, args=(number,)) for number in range(most)]
+    reading = threading.Thread(target=read)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in (reading, *threads):
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval)
+        is_over.set()
+        log.warning("something to read")
+        reading.join(20)
+    received += read_all(reader)
+    log.warning("the rest of a line")
+    received += read_all(reader)
+    log.warning("the end")
+    received += read_all(reader)
+    lines = [LINE.fullmatch(line) for line in received.decode().splitlines()]
+    texts = [line[3] for line in lines if line is not None]
+    assert None not in lines
+    said = sum(bool(re.fullmatch("thread [0-5] says x+ to its end", text)) for text in texts)
+    lost = sum(int(text.split()[0]) for text in texts if "lines of this log were lost" in text)
+    others = sum(text in ("something to read", "the rest of a line", "the end") for text in texts)
+    assert said + lost + others == count_each * most + 3
+    assert lost

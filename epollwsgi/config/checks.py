@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from epollwsgi.config.destinations import parse_syslog
 from epollwsgi.config.load import Loaded, show_written
 from epollwsgi.config.settings import DEFAULTS, OPTIONS, Settings
 from epollwsgi.config.values import Bind, FDBind, TCPBind, UnixBind
@@ -55,6 +56,15 @@ def find_refused(settings: Settings) -> Iterator[Mistake]:
         value = getattr(settings, name)
         if option.refusal and value != getattr(DEFAULTS, name):
             yield Mistake(name, value, option.refusal)
+
+
+def find_bad_destinations(settings: Settings) -> Iterator[Mistake]:
+    """An address that cannot be written to. What nobody writes to is passed over, as in gunicorn."""
+    if settings.syslog:
+        try:
+            parse_syslog(settings.syslog_addr)
+        except ValueError as error:
+            yield Mistake("syslog_addr", settings.syslog_addr, str(error))
 
 
 def find_bind_clashes(settings: Settings) -> Iterator[Mistake]:
@@ -166,4 +176,10 @@ def find_shared_paths(settings: Settings) -> Iterator[Mistake]:
             yield Mistake(name, path, f"{other} is the same file", item)
 
 
-CHECKS: Final[tuple[Check, ...]] = (find_refused, find_bind_clashes, find_missing, find_shared_paths)
+CHECKS: Final[tuple[Check, ...]] = (
+    find_refused,
+    find_bad_destinations,
+    find_bind_clashes,
+    find_missing,
+    find_shared_paths,
+)

@@ -42,7 +42,7 @@ DIFFERENCES: Final = {
     "graceful_timeout": "It is the limit of the whole stop. INT and QUIT do not wait for it: they stop at once.",
     "limit_request_line": "8190 instead of 4094, and more is allowed: what other servers take by default. 0 leaves "
     "it to limit_request_head, which limits the whole head.",
-    "limit_request_fields": "0 leaves it to limit_request_head; gunicorn takes it for the largest number.",
+    "limit_request_fields": "0 leaves it to limit_request_head; in gunicorn that, and what is above 32768, is 32768.",
     "limit_request_field_size": "0 leaves it to limit_request_head; in gunicorn there is no limit then.",
     "tmp_upload_dir": "It can be given on the command line, and holds responses that wait for slow readers too.",
     "sendfile": "On unless it is turned off. The environment variable SENDFILE is not read; EPOLLWSGI_SENDFILE is.",

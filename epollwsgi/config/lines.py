@@ -20,6 +20,11 @@ MARK: Final = "-epollwsgi-line-"
 KEY: Final = r"""[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'"""
 KEY_LINE: Final = re.compile(rf"[ \t]*(?P<key>{KEY})[ \t]*[=.]")
 HEADER_LINE: Final = re.compile(rf"[ \t]*\[\[?[ \t]*(?P<keys>(?:{KEY})(?:[ \t]*\.[ \t]*(?:{KEY}))*)[ \t]*\]")
+# What an array is made of, once the parser has found it to be one: strings of four kinds, comments, the rest.
+TOKEN: Final = re.compile(
+    r'''"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|#[^\n]*|\s+|[][{},]|[^][{},\s"'#]+''',
+    re.DOTALL,
+)
 BINDS_ANYTHING: Final = ("*", "exec", "globals", "locals", "vars")
 MARKED: Final = re.compile(rf"(?s)(?P<name>.*){MARK}(?P<line>[0-9]+)")
 
@@ -61,7 +66,7 @@ def toml_lines(text: str, section: Sequence[str]) -> Lines:
     for key, value in (table if isinstance(table, Mapping) else {}).items():
         if match := MARKED.fullmatch(key):
             found.setdefault(match["name"], []).append((int(match["line"]), value))
-    return {name: [min(line for line, _ in parts), *item_lines(parts)] for name, parts in found.items()}
+    return {name: [min(line for line, _ in parts), *item_lines(parts, rows)] for name, parts in found.items()}
 
 
 def mark_row(row: str, number: int, section: Sequence[str]) -> str:
@@ -79,9 +84,14 @@ def mark_row(row: str, number: int, section: Sequence[str]) -> str:
     return f"{row[:at]}{MARK}{number}{row[at:]}"
 
 
-def item_lines(parts: Sequence[tuple[int, object]]) -> list[int]:
-    """The lines of a setting's items, where it is a table of them or a list of tables.  parts: key lines and values."""
+def item_lines(parts: Sequence[tuple[int, object]], rows: Sequence[str]) -> list[int]:
+    """The lines of a setting's items, where it is an array, a table of them or a list of tables.
+
+    parts: key lines and values.  rows: the lines of the file.
+    """
     parts = sorted(parts, key=lambda part: part[0])
+    if len(parts) == 1 and isinstance(value := parts[0][1], list) and rows[parts[0][0] - 1].lstrip()[:1] != "[":
+        return array_lines(rows, parts[0][0], len(value)) if all(map(is_one_item, value)) else []
     if all(isinstance(value, list) and len(value) == 1 for _, value in parts):
         return [line for line, _ in parts]
     if not all(isinstance(value, Mapping) for _, value in parts):
@@ -92,6 +102,31 @@ def item_lines(parts: Sequence[tuple[int, object]]) -> list[int]:
         if isinstance(value, Mapping)
         for key in value
     ]
+
+
+def is_one_item(value: object) -> bool:
+    """False for a text that may stand for several items, or for none."""
+    return not isinstance(value, str) or ("," not in value and value.strip() != "")
+
+
+def array_lines(rows: Sequence[str], line: int, count: int) -> list[int]:
+    """The line of each of the `count` items of an array whose key stands in a line, which nothing but it begins."""
+    rest = "\n".join((KEY_LINE.sub("", rows[line - 1], count=1), *rows[line:]))
+    found: list[int] = []
+    depth, is_next = 0, False
+    for match in TOKEN.finditer(rest):
+        token = match[0]
+        if token[0].isspace() or token[0] == "#":
+            line += token.count("\n")
+            continue
+        if is_next and token != "]":
+            found.append(line)
+        line += token.count("\n")
+        depth += (token in "[{") - (token in "]}")
+        is_next = depth == 1 and token in "[,"
+        if not depth:
+            break
+    return found if len(found) == count else []
 
 
 # --- Python ---------------------------------------------------------------------------------------------------------
@@ -110,10 +145,22 @@ def python_lines(text: str) -> Lines:
             if name in BINDS_ANYTHING:
                 return {}
             if is_plain or name not in lines:
-                lines[name] = [line]
+                lines[name] = [line, *element_lines(statement)]
             else:
                 lines[name] = []  # this value, or the one before
-    return {name: found for name, found in lines.items() if found}
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return {name: found[:1] if name in used else found for name, found in lines.items() if found}  # bind.insert(0, x)
+
+
+def element_lines(statement: ast.stmt) -> list[int]:
+    """The lines of the items of a list that a single name is given, each written out as one text."""
+    if not isinstance(statement, ast.Assign | ast.AnnAssign) or not isinstance(statement.value, ast.List | ast.Tuple):
+        return []
+    if isinstance(statement, ast.Assign) and not all(isinstance(target, ast.Name) for target in statement.targets):
+        return []
+    items = statement.value.elts
+    is_plain = all(isinstance(item, ast.Constant) and is_one_item(item.value) for item in items)
+    return [item.lineno for item in items] if is_plain else []
 
 
 def bound_names(node: ast.AST) -> Iterator[tuple[str, int]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -53,6 +53,7 @@ class Loaded:
     sources: dict[str, str] = field(default_factory=dict)
     item_sources: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of settings that have several values
     files: list[str] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)  # those among them that nobody has named
     notes: list[str] = field(default_factory=list)
     ignored: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -96,18 +97,25 @@ class Loaded:
         return ConfigError(f"{self.source(name)}: {error}") if name in OPTIONS and name in self.sources else error
 
 
-def load(command_line: Given, environ: Mapping[str, str], gunicorn_args: Given | None = None) -> Loaded:
+def load(
+    command_line: Given,
+    environ: Mapping[str, str],
+    gunicorn_args: Given | None = None,
+    in_force: Collection[str] = (),
+) -> Loaded:
     """All sources in their order. Raises ConfigError: one line with source, name, value and what is allowed.
 
     command_line, gunicorn_args: options by the names of their settings, lists where an option may be repeated.
+    in_force: `found` of the settings that a server has, where it reads them again.
     """
     loaded = Loaded()
-    if os.path.isfile(PYPROJECT):
+    if is_found(PYPROJECT, in_force):
         section = read_toml(PYPROJECT, SECTION)
         if section is not None:
             loaded.files.append(section[0].label)
+            loaded.found.append(PYPROJECT)
             loaded.set(*section)
-    gunicorn_file = load_file(loaded, command_line, environ, gunicorn_args or {})
+    gunicorn_file = load_file(loaded, command_line, environ, gunicorn_args or {}, in_force)
     before = replace(loaded, sources=dict(loaded.sources))
     for variable, name in VARIABLES:
         # Empty ones are as good as unset; but as in gunicorn no peer is then trusted, unless a file names some.
@@ -159,12 +167,28 @@ def bind_variable(port: str) -> str:
         raise ConfigError(f"environment PORT: {port!r}: a number from 0 to 65535 is allowed") from None
 
 
-def load_file(loaded: Loaded, command_line: Given, environ: Mapping[str, str], gunicorn_args: Given) -> str:
+def is_found(path: str, in_force: Collection[str]) -> bool:
+    """Whether a settings file is there that nobody has named. Raises ConfigError where it was and is gone: to go on
+    with defaults in the place of its settings is not what somebody wants who asks for a reload.
+    """
+    if os.path.isfile(path):
+        return True
+    if path in in_force:
+        raise ConfigError(f"settings file {path}: {os.strerror(2)}: it was read before; without it only a new start")
+    return False
+
+
+def load_file(
+    loaded: Loaded, command_line: Given, environ: Mapping[str, str], gunicorn_args: Given, in_force: Collection[str]
+) -> str:
     """Read the settings file, if there is one; its name if it is in gunicorn's format, else ''."""
     named = command_line.get("config") or environ.get(PREFIX + "CONFIG") or gunicorn_args.get("config")
-    path = str(named or loaded.settings.config or next(filter(os.path.isfile, SETTINGS_FILES), ""))
+    path = str(named or loaded.settings.config)
     if not path:
-        return ""
+        path = next((name for name in SETTINGS_FILES if is_found(name, in_force)), "")
+        if not path:
+            return ""
+        loaded.found.append(path)
     put_first()
     module = path.removeprefix("python:") if path.startswith("python:") else ""
     path = path.removeprefix("file:")

@@ -132,7 +132,7 @@ class Settings:
     drain_delay: float = _time(0.0, v.seconds(), "--drain-delay", "TIME", "of normal service between TERM and the stop")
 
     limit_request_line: int = _limit(8190, v.size(16, v.NO_LIMIT, zero=v.NO_LIMIT), "--limit-request-line", "SIZE", "request line; 0: limit_request_head alone", unit="bytes")
-    limit_request_fields: int = _limit(100, v.whole(1, 32768, zero=32768), "--limit-request-fields", "N", "field lines of a request; 0: limit_request_head alone")
+    limit_request_fields: int = _limit(100, v.whole(1, v.NO_LIMIT, zero=v.NO_LIMIT), "--limit-request-fields", "N", "field lines of a request; 0: limit_request_head alone")
     limit_request_field_size: int = _limit(8190, v.size(16, v.NO_LIMIT, zero=v.NO_LIMIT), "--limit-request-field_size --limit-request-field-size", "SIZE", "one field line; 0: limit_request_head alone", unit="bytes")
     limit_request_head: int = _limit(64 << 10, v.size(256, 16 << 20), "--limit-request-head", "SIZE", "whole head of a request", unit="bytes")
     limit_request_body: int = _limit(1 << 30, v.size(1, zero=1 << 62), "--limit-request-body", "SIZE", "body of a request; 0: no limit", unit="bytes")

@@ -107,7 +107,7 @@ class FieldLines(dict[bytes, tuple[str, str]]):
         self._limits = limits
         self._header_map = header_map
         self._on_dropped = on_dropped
-        self._rules = names
+        self.rules = names
         self._on_unused = on_unused
         # Without HTTP_: what another spelling of a name with a role, or of one that is let through, would come to.
         self._role_keys = frozenset(map(environ_key, names.roles))
@@ -154,8 +154,8 @@ class FieldLines(dict[bytes, tuple[str, str]]):
         """What a valid field name means; header_map decides of those with an underscore, and Proxy is dropped."""
         lower = name.lower()
         key = environ_key(name)
-        role = self._rules.roles.get(lower, 0)
-        if lower in self._rules.watched:
+        role = self.rules.roles.get(lower, 0)
+        if lower in self.rules.watched:
             self._on_unused(name.decode("ascii"))
         if not role and (b"_" in lower or key in self._taken_keys) and not self._is_let_through(lower, key):
             # Another field's environ key could be forged with it.
@@ -172,7 +172,7 @@ class FieldLines(dict[bytes, tuple[str, str]]):
 
     def _is_let_through(self, lower: bytes, key: str) -> bool:
         """Whether a name is spelled as one of forwarder_headers, and its peer may send those."""
-        through = self._rules.through
+        through = self.rules.through
         return (lower in through or (b"*" in through and b"_" in lower)) and key not in self._role_keys
 
 

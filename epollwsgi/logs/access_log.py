@@ -11,7 +11,9 @@ Every response has one line, at its end:
     refused          the request line as far as it came
     101              when the call that was given the socket has ended; what passed on it is not counted
     499              the client left before the application was called (nginx's number); nothing was sent
-    no line          a connection that ends within a head or body, but not by a refusal; a call that INT or QUIT ends
+    400, size 0      the client has reset the connection within a body (nginx's number, too)
+    no line          a connection that ends within a head, but not by a refusal; a call, or a body, that the end of the
+                     process interrupts
 
 A duration counts from the request: from the end of its head, or the first piece of one that did not come whole; waiting
 in the queue and sending are part of it.
@@ -38,7 +40,7 @@ from epollwsgi.logs.entry import (
     make_quick_note,
     make_texts,
 )
-from epollwsgi.logs.error_log import ErrorLog
+from epollwsgi.logs.error_log import UNSAFE_LINE, ErrorLog, escape_match
 from epollwsgi.logs.exclude import Excluded
 from epollwsgi.logs.format import METHOD, MOMENT, REQUEST, CompiledFormat, Entry, Environ, Head, Request
 from epollwsgi.logs.sink import Sink
@@ -68,9 +70,9 @@ class FileTarget(Sink):
 
     wants_atoms = False
 
-    def __init__(self, path: str, standard_fd: int, errors: ErrorLog) -> None:
-        """path: `-` for the standard descriptor. Raises OSError."""
-        super().__init__(path, standard_fd)
+    def __init__(self, path: str, standard_fd: int, errors: ErrorLog, is_wary: bool = False) -> None:
+        """path: `-` for the standard descriptor.  is_wary: see `files`.  Raises OSError."""
+        super().__init__(path, standard_fd, is_wary)
         self._errors = errors
 
     def write_lines(self, lines: list[str]) -> None:
@@ -109,10 +111,15 @@ class AccessLog:
         self._errors = errors
         self._format = format
         self._excluded = Excluded(exclude) if exclude else None
-        self._wants_atoms = any(target.wants_atoms for target in targets)
         self._flushing = threading.Lock()
         self._has_failed = False
-        self._is_plain = format.capture is None and not self._wants_atoms
+        self._replaced: list[AccessTarget] = []
+        self._settle()
+
+    def _settle(self) -> None:
+        """What follows from the targets."""
+        self._wants_atoms = any(target.wants_atoms for target in self.targets)
+        self._is_plain = self._format.capture is None and not self._wants_atoms
         self.make_entry: Make = make_entry if self._is_plain else self._make_long_entry
 
     @property
@@ -120,15 +127,25 @@ class AccessLog:
         """Where it is written first of all; -1 for no descriptor."""
         return self.targets[0].fd if self.targets else -1
 
-    def close(self) -> None:
-        """Nobody writes into it any more."""
-        for target in self.targets:
+    def add_target(self, target: AccessTarget, is_alone: bool) -> None:
+        """Lines go there too, or with is_alone there in place of all others. Called before `note` is asked for."""
+        if is_alone:
+            self._replaced += self.targets
+            self.targets.clear()
+        self.targets.append(target)
+        self._settle()
+
+    def close(self, *, is_refused: bool = False) -> None:
+        """Nobody writes into it any more.  is_refused: nobody ever did, see `Sink.remove_if_empty`."""
+        for target in [*self.targets, *self._replaced]:
+            if is_refused and isinstance(target, FileTarget):
+                target.remove_if_empty()
             target.close()
 
     def reopen(self) -> None:
         """The file was moved away (USR1): what was noted goes into it, the rest into a new one of its name."""
         self.flush()
-        for target in self.targets:
+        for target in [*self.targets, *self._replaced]:  # or a file that is written no more stays open for good
             target.reopen()
 
     # --- noting -----------------------------------------------------------------------------------------------------
@@ -184,6 +201,12 @@ class AccessLog:
                 self._errors.exception("lines of the access log could not be made")
         finally:
             self._flushing.release()
+
+    def write_line(self, line: str) -> None:
+        """One that the application has made itself, by the logger that stands in; from any thread."""
+        for target in self.targets:
+            if not target.wants_atoms:
+                target.write_lines([UNSAFE_LINE.sub(escape_match, line)])
 
     def _write(self, entries: list[Entry]) -> None:
         for observer in self.observers:

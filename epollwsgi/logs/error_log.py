@@ -16,11 +16,16 @@ from time import localtime, monotonic, strftime
 from types import TracebackType
 from typing import Protocol
 
+from epollwsgi.logs.files import remove_empty
 from epollwsgi.logs.sink import ErrorStream, Sink, restore_standard
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 LIMIT_PER_SECOND = 5  # lines of one kind
 KINDS_COUNT = 256  # kinds of limited lines that are told apart
+
+# Of the traceback of a fault of our own: what its text quotes may be as long as clients like.
+TRACEBACK_SIZE = 8192
+TRACEBACK_LINE_SIZE = 1024
 
 UNSAFE_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 UNSAFE_TRACEBACK = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -32,6 +37,13 @@ def escape_match(match: re.Match[str]) -> str:
 
 
 Raised = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+def shorten(text: str) -> str:
+    """The end of a traceback, the beginnings of its lines: the last of them begins with the name of the exception."""
+    size = TRACEBACK_LINE_SIZE
+    lines = [line if len(line) <= size else line[:size] + "..." for line in text.split("\n")]
+    return "\n".join(lines)[-TRACEBACK_SIZE:]
 
 
 class ErrorTarget(Protocol):
@@ -62,6 +74,7 @@ class ErrorLog:
         self._has_lines = True  # events are written as lines
         self.is_capturing = False
         self.on_workers: Callable[[int], None] | None = None
+        self.made_files: list[str] = []  # by handlers of its targets
         self.stream = ErrorStream(sink)
 
     @property
@@ -76,11 +89,14 @@ class ErrorLog:
             self._has_lines = False
             self._least = takes_over_at
 
-    def close(self) -> None:
-        """Nobody writes into it any more."""
+    def close(self, *, is_refused: bool = False) -> None:
+        """Nobody writes into it any more.  is_refused: what was to be logged never came to be; empty files go."""
         for target in self._targets:
             target.close()
         self._targets.clear()
+        if is_refused:
+            self._sink.remove_if_empty()
+            remove_empty(self.made_files)
         self._sink.close()
 
     def files(self) -> list[str]:
@@ -207,9 +223,10 @@ class ErrorLog:
         if detail:
             lines += detail + "\n"
         sink = self._sink
-        if sink.lost_count and not sink.rest:
-            report = f"{head}[WARNING] {sink.lost_count} lines of this log were lost: {sink.lost_reason}\n"
-            lost, sink.lost_count = sink.lost_count, 0
-            if not sink.write(report.encode("utf-8", "backslashreplace")) and not sink.rest:
-                sink.lost_count = lost  # the report itself does not count
-        sink.write(lines.encode("utf-8", "backslashreplace"))
+        with sink.turn:
+            if sink.lost_count and not sink.rest:
+                report = f"{head}[WARNING] {sink.lost_count} lines of this log were lost: {sink.lost_reason}\n"
+                lost, sink.lost_count = sink.lost_count, 0
+                if not sink.write(report.encode("utf-8", "backslashreplace")) and not sink.rest:
+                    sink.lost_count = lost  # the report itself does not count
+            sink.write(lines.encode("utf-8", "backslashreplace"))

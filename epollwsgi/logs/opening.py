@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from epollwsgi.errors import ConfigError
 from epollwsgi.logs.access_log import AccessLog, AccessTarget, FileTarget, Observer
 from epollwsgi.logs.error_log import ErrorLog
+from epollwsgi.logs.files import remove_empty
 from epollwsgi.logs.presets import choose_format
 from epollwsgi.logs.sink import Sink
 
@@ -24,22 +27,26 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Beside:
-    """Where else the logs go. has_errors, has_access: Python's logging has taken them over, and they go there alone."""
+    """Where else the logs go. has_errors, has_access: Python's logging has taken them over, and they go there alone.
 
+    is_wary: see `open_logs`.
+    """
+
+    is_wary: bool
     targets: list[AccessTarget] = field(default_factory=list)
     observers: list[Observer] = field(default_factory=list)
     has_errors: bool = False
     has_access: bool = False
 
 
-def open_logs(settings: Settings, name: str = "") -> tuple[ErrorLog, AccessLog | None]:
+def open_logs(settings: Settings, name: str = "", is_wary: bool = False) -> tuple[ErrorLog, AccessLog | None]:
     """Both logs as the settings have them; None for no access log. Raises ConfigError.
 
-    name: of the application, for syslog.
+    name: of the application, for syslog.  is_wary: the workers have a user of their own, see `files`.
     """
-    errors = ErrorLog(open_sink("errorlog", settings.errorlog or "-", 2), settings.loglevel)
+    errors = ErrorLog(open_sink("errorlog", settings.errorlog or "-", 2, is_wary), settings.loglevel)
     try:
-        beside = Beside()
+        beside = Beside(is_wary)
         if configures_logging(settings):
             open_logging(settings, errors, beside)
         if settings.syslog:
@@ -48,15 +55,29 @@ def open_logs(settings: Settings, name: str = "") -> tuple[ErrorLog, AccessLog |
             open_statsd(settings, errors, beside)
         return errors, open_access_log(settings, errors, beside)
     except BaseException:
-        errors.close()
+        errors.close(is_refused=True)
         raise
 
 
-def check_logs(settings: Settings) -> None:
-    """What `open_logs` would find wrong, but for files and sockets. Raises ConfigError."""
+def close_logs(errors: ErrorLog, access: AccessLog | None, *, is_refused: bool = False) -> None:
+    """Both are over.  is_refused: they never came into use: files that were made for them and have no line go."""
+    errors.close(is_refused=is_refused)
+    if access is not None:
+        access.close(is_refused=is_refused)
+
+
+@contextmanager
+def checked_logs(settings: Settings) -> Iterator[None]:
+    """What `open_logs` would find wrong, but for files and sockets; logging is configured meanwhile.
+
+    What its handlers write then stays; files that they have only made do not. Raises ConfigError.
+    """
     choose_format(settings.access_log_format, False)
-    if configures_logging(settings):
-        configure_logging(settings)
+    made = configure_logging(settings, False).made_files if configures_logging(settings) else []
+    try:
+        yield
+    finally:
+        remove_empty(made)
 
 
 def configures_logging(settings: Settings) -> bool:
@@ -64,12 +85,13 @@ def configures_logging(settings: Settings) -> bool:
     return bool(settings.logconfig_dict or settings.logconfig_json or settings.logconfig)
 
 
-def configure_logging(settings: Settings) -> Configuration:
+def configure_logging(settings: Settings, is_wary: bool) -> Configuration:
     """Have Python's logging as the settings say. Raises ConfigError."""
     from epollwsgi.importer import prepare_path
     from epollwsgi.logs.python_logging import apply, read_configuration
 
     configuration = read_configuration(settings)
+    configuration.is_wary = is_wary
     prepare_path(settings.pythonpath)  # classes of the operator's own
     apply(configuration, settings.loglevel)
     return configuration
@@ -78,6 +100,16 @@ def configure_logging(settings: Settings) -> Configuration:
 def captures_output(settings: Settings) -> bool:
     """True where standard output and error of all processes go into the error log: where that is no such output."""
     return settings.capture_output and settings.errorlog not in ("", "-")
+
+
+def access_for_loggers(settings: Settings, access: AccessLog | None) -> AccessLog | None:
+    """The access log as far as loggers of the application are concerned: as in gunicorn, where somebody asks for it.
+
+    For a person at a terminal alone there are lines, too, but handlers do not get them.
+    """
+    is_asked = settings.accesslog not in ("auto", "none")
+    is_sent = settings.syslog and not settings.disable_redirect_access_to_syslog
+    return access if is_asked or is_sent else None
 
 
 def open_access_log(settings: Settings, errors: ErrorLog, beside: Beside) -> AccessLog | None:
@@ -90,7 +122,7 @@ def open_access_log(settings: Settings, errors: ErrorLog, beside: Beside) -> Acc
     targets = list(beside.targets)
     if path:
         try:
-            file = FileTarget(path, 1, errors)
+            file = FileTarget(path, 1, errors, beside.is_wary)
         except (OSError, ValueError) as error:
             raise refusal("accesslog", path, error) from None
         if captures_output(settings):
@@ -107,7 +139,8 @@ def open_logging(settings: Settings, errors: ErrorLog, beside: Beside) -> None:
     """Python's logging, where the settings configure it. Raises ConfigError."""
     from epollwsgi.logs import python_logging as python
 
-    configuration = configure_logging(settings)
+    configuration = configure_logging(settings, beside.is_wary)
+    errors.made_files = configuration.made_files
     handlers = python.Handlers(configuration, errors.warning)
     logger = python.find_logger(configuration, "error")
     errors.add_target(python.LoggingErrors(handlers, logger), logger.getEffectiveLevel() if logger is not None else 0)
@@ -172,10 +205,10 @@ def find_format(settings: Settings, path: str) -> str:
     return "dev" if is_default and path and settings.accesslog == "auto" else settings.access_log_format
 
 
-def open_sink(name: str, path: str, standard_fd: int) -> Sink:
+def open_sink(name: str, path: str, standard_fd: int, is_wary: bool) -> Sink:
     """A sink for the setting `name`. Raises ConfigError."""
     try:
-        return Sink(path, standard_fd)
+        return Sink(path, standard_fd, is_wary)
     except (OSError, ValueError) as error:
         raise refusal(name, path, error) from None
 

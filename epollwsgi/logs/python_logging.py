@@ -18,14 +18,15 @@ import logging
 import logging.config
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any
 
 from epollwsgi.config.settings import Settings
 from epollwsgi.errors import ConfigError
-from epollwsgi.logs.reopening import all_handlers, file_handlers
+from epollwsgi.logs.files import remove_empty
+from epollwsgi.logs.reopening import all_handlers, file_handlers, make_wary
 from epollwsgi.logs.writer import Writer, split
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
@@ -60,11 +61,34 @@ Job = Callable[[], None]
 
 @dataclass(eq=False, slots=True)
 class Configuration:
-    """What the operator wrote. names: of the loggers in it; what it says of the process holds while it is the last."""
+    """What the operator wrote. names: of the loggers in it; what it says of the process holds while it is the last.
+
+    is_wary: see `files`.  made_files: that were not there before its handlers opened them.
+    """
 
     source: str
     names: frozenset[str]
-    install: Callable[[], None]
+    put_in_place: Callable[[], None]
+    is_wary: bool = False
+    made_files: list[str] = field(default_factory=list)
+
+    def install(self) -> None:
+        """Have it hold in this process. Raises whatever its classes do."""
+        kind: Any = logging.FileHandler
+        before = kind._open
+        kind._open = lambda handler: self._open(handler, before)
+        try:
+            self.put_in_place()
+        finally:
+            kind._open = before
+
+    def _open(self, handler: logging.FileHandler, call: Callable[[logging.FileHandler], Any]) -> Any:
+        """In the place of FileHandler._open, while handlers are made."""
+        if self.is_wary:
+            make_wary(handler)
+        if not os.path.lexists(handler.baseFilename):
+            self.made_files.append(handler.baseFilename)
+        return call(handler)
 
 
 # Those of living generations: logging has one state for the whole process, and a reload that fails must not change it.
@@ -135,6 +159,7 @@ def apply(configuration: Configuration, level: str) -> None:
     except Exception as error:  # of whatever classes the operator names
         if applied:
             applied[-1].install()
+        remove_empty(configuration.made_files)
         raise ConfigError(f"{configuration.source}: {describe(error)}") from None
     applied.append(configuration)
 

@@ -12,16 +12,36 @@ import os
 import select
 import stat
 import sys
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from epollwsgi.logs.files import open_file, remove_empty
 
 if TYPE_CHECKING:
     from socket import socket
 
 PIPE_SIZE = select.PIPE_BUF
+TURN_PATIENCE_S = 0.1
 MSG_DONTWAIT = 0x40  # Linux; socket is only imported where a log is a socket
 standard_before: list[int] = []  # what standard output and error were before they were captured
-LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class Turn:
+    """One thread at a time, as far as that can be had soon: a fork's copy may be held by a thread it does not have.
+
+    A thread may enter it again while it is inside.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire(timeout=TURN_PATIENCE_S)
+
+    def __exit__(self, *raised: object) -> None:
+        with suppress(RuntimeError):  # it could not be had
+            self._lock.release()
 
 
 class Sink:
@@ -33,16 +53,19 @@ class Sink:
 
     _socket: socket | None = None
 
-    def __init__(self, path: str, standard_fd: int) -> None:
-        """path: `-` for the standard descriptor. Raises OSError."""
+    def __init__(self, path: str, standard_fd: int, is_wary: bool = False) -> None:
+        """path: `-` for the standard descriptor.  is_wary: see `files`.  Raises OSError."""
         self._path = os.path.abspath(path) if path != "-" else ""
         self._is_own = bool(self._path)
         self.lost_count = 0
         self.lost_reason = ""
         self.rest = b""
+        self.turn = Turn()  # around what is lost and what is left of a line
         self.may_block = False
+        self._is_wary = is_wary
+        self._is_made = False  # the file was not there before
         if self._path:
-            self.fd = os.open(self._path, LOG_FLAGS, 0o666)
+            self.fd, self._is_made = open_file(self._path, is_wary=is_wary)
             return
         if standard_before:  # captured by the log of the generation before
             standard_fd = fcntl.fcntl(standard_before[standard_fd - 1], fcntl.F_DUPFD_CLOEXEC, 3)
@@ -76,9 +99,14 @@ class Sink:
     def reopen(self) -> None:
         """Open the file of that name anew, under the same descriptor; the standard streams stay. Raises OSError."""
         if self._path:
-            fd = os.open(self._path, LOG_FLAGS, 0o666)
+            fd, self._is_made = open_file(self._path, is_wary=self._is_wary)
             os.dup2(fd, self.fd, inheritable=False)
             os.close(fd)
+
+    def remove_if_empty(self) -> None:
+        """What was to be logged never came to be: a file that was made for it, and has no line, goes."""
+        if self._is_made:
+            remove_empty([self._path])
 
     def become_standard(self) -> None:
         """Make standard output and error of this process what this is: a file that has a name. Raises OSError.
@@ -110,6 +138,10 @@ class Sink:
 
     def write(self, data: bytes) -> bool:
         """Write whole lines; False if some were lost."""
+        with self.turn:
+            return self._write(data)
+
+    def _write(self, data: bytes) -> bool:
         if self.rest:
             self.rest = self.rest[self._try(self.rest) :]
             if self.rest:

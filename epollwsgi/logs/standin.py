@@ -1,34 +1,43 @@
-"""The loggers `gunicorn.error` and `epollwsgi.error`, for applications that look for them where they run.
+"""The loggers of gunicorn's names, and the same of ours, for applications that look for them where they run.
 
-Under gunicorn an application finds a logger with a handler and a level there, and many hand both on to their own; here
-a handler stands in that writes into the error log. An application that gives the logger handlers of its own gets the
-error log by them, as under gunicorn. Nothing is imported for this: it waits until the application imports `logging`.
+Under gunicorn an application finds loggers with a handler and a level there, and many hand both on to their own; here
+a handler stands in that writes into the log. Nothing is imported for this: it waits until the application imports
+`logging`. What an application that gives them handlers of its own gets, decided once it is loaded:
+
+    gunicorn.error    events, if the handler that stood in is gone, and then the log has them no more
+    gunicorn.access   lines, if an access log is asked for; without the handler that stood in, the log has them no more
+
 Called by `process.boot` and `process.start`, unless the operator configures logging.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from epollwsgi.logs.access_log import AccessLog
 from epollwsgi.logs.error_log import LEVELS, ErrorLog
 
 if TYPE_CHECKING:
     import logging
 
 NAMES = ("epollwsgi.error", "gunicorn.error")
+ACCESS_NAMES = ("epollwsgi.access", "gunicorn.access")
 
 
-def stand_in(errors: ErrorLog, level: str) -> None:
-    """Have the loggers write into this log, now or as soon as `logging` is imported."""
+def stand_in(errors: ErrorLog, level: str, access: AccessLog | None) -> None:
+    """Have the loggers write into these logs, now or as soon as `logging` is imported.
+
+    access: None where none is asked for; then the logger has no handler.
+    """
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, Watch)]
     if "logging" in sys.modules:
-        install(errors, level)
+        install(errors, level, access)
     else:
-        sys.meta_path.insert(0, Watch(lambda: install(errors, level)))
+        sys.meta_path.insert(0, Watch(lambda: install(errors, level, access)))
 
 
 class Watch:
@@ -55,27 +64,34 @@ class Watch:
         return spec
 
 
-def install(errors: ErrorLog, level: str) -> None:
+def install(errors: ErrorLog, level: str, access: AccessLog | None) -> None:
     """Give the loggers a handler, unless they have one of somebody else's."""
     import logging
 
     class StandIn(logging.Handler):
-        """Writes records into the error log, whatever their level: whoever was handed it has one of its own."""
+        """Writes records into a log, whatever their level: whoever was handed it has one of its own."""
 
         is_stand_in = True
 
+        def __init__(self, write: Callable[[logging.LogRecord], None]) -> None:
+            super().__init__()
+            self._write = write
+
         def emit(self, record: logging.LogRecord) -> None:
             try:
-                write_record(errors, record)
+                self._write(record)
             except Exception:
                 self.handleError(record)
 
-    handler = StandIn()
-    for name in NAMES:
+    error_handlers = [StandIn(lambda record: write_record(errors, record))]
+    access_handlers = [] if access is None else [StandIn(lambda record: access.write_line(record.getMessage()))]
+    loggers = [(name, LEVELS[level], error_handlers) for name in NAMES]
+    loggers += [(name, logging.INFO, access_handlers) for name in ACCESS_NAMES]
+    for name, least, handlers in loggers:
         logger = logging.getLogger(name)
         if all(map(is_stand_in, logger.handlers)):
-            logger.handlers = [handler]
-            logger.setLevel(LEVELS[level])
+            logger.handlers = [*handlers]
+            logger.setLevel(least)
             logger.propagate = False
 
 
@@ -95,16 +111,32 @@ def write_record(errors: ErrorLog, record: logging.LogRecord) -> None:
     errors.write(level, first, rest.strip("\n"), least=0)
 
 
-def adopt(errors: ErrorLog) -> None:
-    """Called when the application is loaded: the log goes to handlers that it has given one of the loggers."""
+def adopt(errors: ErrorLog, access: AccessLog | None) -> None:
+    """Called when the application is loaded: the logs go to handlers that it has given the loggers."""
     if "logging" not in sys.modules:
         return
+    given = [logger for logger in loggers_of(NAMES) if not any(map(is_stand_in, logger.handlers))]
+    given_access = loggers_of(ACCESS_NAMES) if access is not None else []
+    if not given and not given_access:
+        return
+    from epollwsgi.logs.python_logging import Handlers, LoggingAccess, LoggingErrors
+
+    handlers = Handlers(None, errors.warning)
+    error_logger = given[0] if given else None
+    least = error_logger.getEffectiveLevel() if error_logger is not None else 0
+    errors.add_target(LoggingErrors(handlers, error_logger), least)
+    if access is not None and given_access:
+        logger = given_access[0]
+        beside = list(filter(is_stand_in, logger.handlers))
+        for handler in beside:  # what it would write is written already
+            logger.removeHandler(handler)
+        access.add_target(LoggingAccess(handlers, logger), is_alone=not beside)
+
+
+def loggers_of(names: Sequence[str]) -> list[logging.Logger]:
+    """Those among them to which somebody has given handlers."""
     import logging
 
-    for name in NAMES:
-        logger = logging.root.manager.loggerDict.get(name)
-        if isinstance(logger, logging.Logger) and logger.handlers and not any(map(is_stand_in, logger.handlers)):
-            from epollwsgi.logs.python_logging import Handlers, LoggingErrors
-
-            errors.add_target(LoggingErrors(Handlers(None, errors.warning), logger), logger.getEffectiveLevel())
-            return
+    found = [logging.root.manager.loggerDict.get(name) for name in names]
+    loggers = [logger for logger in found if isinstance(logger, logging.Logger)]
+    return [logger for logger in loggers if not all(map(is_stand_in, logger.handlers))]

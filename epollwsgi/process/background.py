@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from epollwsgi.errors import ApplicationFailed
 from epollwsgi.listener import Listener, open_listeners
-from epollwsgi.logs.opening import open_logs
+from epollwsgi.logs.opening import close_logs, open_logs
 from epollwsgi.process.hook_objects import HookConfig, HookLog, HookWorker
 from epollwsgi.process.hooks import Hooks
 from epollwsgi.process.request_hooks import wrap_application
@@ -54,7 +54,7 @@ class Background:
                 limit=connection_limit(settings),
             )
         except BaseException:
-            self._close_files()
+            self._close_files(is_refused=True)
             raise
         self.worker.on_open = self._ready.set
         self._thread = threading.Thread(target=self._serve, name="epollwsgi-live-server", daemon=True)
@@ -120,13 +120,11 @@ class Background:
         self._close_files()
         self._on_end()
 
-    def _close_files(self) -> None:
+    def _close_files(self, is_refused: bool = False) -> None:
         for listener in self.listeners:
             listener.unlink()
             listener.close()
-        self.error_log.close()
-        if self.access_log is not None:
-            self.access_log.close()
+        close_logs(self.error_log, self.access_log, is_refused=is_refused)
 
 
 class MemoryFile:

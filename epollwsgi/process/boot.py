@@ -12,12 +12,13 @@ import os
 import signal
 import traceback
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from epollwsgi.errors import ApplicationFailed, StartError
 from epollwsgi.logs.error_log import ErrorLog
-from epollwsgi.logs.opening import captures_output, configures_logging
+from epollwsgi.logs.opening import access_for_loggers, captures_output, configures_logging
 from epollwsgi.logs.standin import adopt, stand_in
 from epollwsgi.process import systemd
 from epollwsgi.process.fleet import Generation
@@ -31,6 +32,9 @@ from epollwsgi.scoreboard import Scoreboard
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
+
+    from epollwsgi.process.broken_page import Replaceable
+    from epollwsgi.process.sources import Sources
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -90,43 +94,73 @@ def _live(errand: Errand) -> None:
         die_with_parent(errand.master_pid)
         watch_faults(log, errand.generation.hooks, hook_worker)
         hook_worker.enter_process(os.getpid(), station.requests, station.is_serving, station.report_hook)
-        errand.generation.hooks.call("post_fork", errand.hook_server, hook_worker)
+        failure = call_hook(errand, "post_fork", errand.hook_server, hook_worker)
+        access_log = access_for_loggers(settings, errand.generation.access_log)
         if not configures_logging(settings):
-            stand_in(log, settings.loglevel)
-        application, is_broken = load(errand, station)
+            stand_in(log, settings.loglevel, access_log)
+        loading = load(errand, station, is_wanted=not failure)
         if not configures_logging(settings):
-            adopt(log)
-        hook_worker.app.callable = application
+            adopt(log, access_log)
+        hook_worker.app.callable = loading.application
         hook_worker.booted = True
-        errand.generation.hooks.call("post_worker_init", hook_worker)
+        if failure := failure or call_hook(errand, "post_worker_init", hook_worker):
+            loading.fail(failure, log)
     except StartError as error:
         station.report_failure(error.exit_code, str(error))
         return
     except Exception:
         station.report_failure(ApplicationFailed.exit_code, traceback.format_exc())
         return
-    hooks = errand.generation.hooks
+    hooks, application = errand.generation.hooks, loading.application
     if application is not None and (hooks.pre_request or hooks.post_request):
         application = wrap_application(application, hooks.pre_request, hooks.post_request, hook_worker)
-    if is_broken:  # its page answers ready_path, too, and is to be seen
+    on_unready = None
+    if loading.failure:  # its page answers ready_path, too, and is to be seen
         settings = replace(settings, ready_path="")
+    elif settings.reload and settings.ready_path and application is not None:
+        from epollwsgi.process.broken_page import Replaceable
+
+        application = served = Replaceable(application)
+        on_unready = partial(show_unready, served, loading, log)
     worker = Worker(settings, application, errand.generation.listeners, log, errand.generation.access_log, station)
+    worker.on_unready = on_unready or worker.on_unready
     worker.run()
     log.report_held_back()
     log.flush()  # before the application's own words at the end, which may shut logging down
     station.say_goodbye()
 
 
-def load(errand: Errand, station: Station) -> tuple[WSGIApplication | None, bool]:
-    """The application, or with --reload a page with the traceback where there is none: then True. Raises StartError."""
+@dataclass(slots=True)
+class Loading:
+    """What a worker has got to serve.
+
+    failure: with --reload, why `application` is a page that says so.  sources: what is watched then.
+    """
+
+    application: WSGIApplication | None
+    failure: str = ""
+    sources: Sources | None = None
+
+    def fail(self, failure: str, log: ErrorLog, details: str = "") -> None:
+        """With --reload: what was loaded is not ready; tried again when a file has changed.  details: for the page."""
+        from epollwsgi.process.broken_page import IS_NOT_READY, broken_application
+
+        log.write("error", "the application is not ready", failure)
+        if not self.failure:
+            self.failure = f"{failure}\n{details}" if details else failure
+            self.application = broken_application(self.failure, IS_NOT_READY)
+        if self.sources is not None:
+            self.sources.fail(self.failure)
+
+
+def load(errand: Errand, station: Station, *, is_wanted: bool) -> Loading:
+    """The application, or with --reload a page with the traceback where there is none. Raises StartError."""
     from epollwsgi import importer
 
     plan = errand.generation.plan
     settings = plan.settings
-    if plan.application is not None or not plan.application_name:
-        application = plan.application
-        failure = ""
-    else:
+    application, failure = plan.application, plan.failure
+    if is_wanted and application is None and plan.application_name and not failure:
         importer.prepare_path(settings.pythonpath)
         if settings.reload:  # imported there only: a start without it does not pay for it
             from epollwsgi.process.sources import note_loading
@@ -134,20 +168,40 @@ def load(errand: Errand, station: Station) -> tuple[WSGIApplication | None, bool
             note_loading()
         try:
             application = importer.load_checked(plan.application_name, settings, plan.static_source)
-            failure = ""
         except StartError as error:
             if not settings.reload:
                 raise
             failure = str(error)
             errand.generation.error_log.write("error", "the application cannot be loaded", failure)
-            from epollwsgi.process.broken_page import broken_application
+    if failure:
+        from epollwsgi.process.broken_page import broken_application
 
-            application = broken_application(failure)
+        application = broken_application(failure)
+    loading = Loading(application, failure)
     if settings.reload:
         from epollwsgi.process.reloader import start_watching
 
-        start_watching(settings, station.report_change, errand.generation.error_log, failure)
-    return application, bool(failure)
+        loading.sources = start_watching(settings, station.report_change, errand.generation.error_log, failure)
+    return loading
+
+
+def call_hook(errand: Errand, name: str, *arguments: object) -> str:
+    """One without which a worker does not start. Raises StartError; with --reload what is wrong, to be shown."""
+    try:
+        errand.generation.hooks.call(name, *arguments)
+    except StartError as error:
+        if not errand.generation.plan.settings.reload:
+            raise
+        return str(error)
+    return ""
+
+
+def show_unready(served: Replaceable, loading: Loading, log: ErrorLog, problem: str) -> bool:
+    """With --reload: ready_path was not answered as it should, and the page comes in the application's place."""
+    loading.fail(problem, log, served.traceback)
+    if loading.application is not None:
+        served.application = loading.application
+    return True
 
 
 def die_with_parent(master_pid: int) -> None:

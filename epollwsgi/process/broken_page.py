@@ -1,4 +1,4 @@
-"""What `--reload` serves while the application cannot be loaded: a page with the traceback, at every path.
+"""What `--reload` serves while the application cannot be loaded, or is not ready: a page that says why, at every path.
 
 The page asks now and then whether the server still answers with this failure, by a field of the response, and loads
 itself again once it does not. Knows only the failure's text. For development: it shows code to whoever asks.
@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import html
 import re
+import traceback
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+CANNOT_BE_LOADED: Final = "The application cannot be loaded"
+IS_NOT_READY: Final = "The application is not ready"
 FIELD: Final = "Epollwsgi-Broken"
 VARIABLE: Final = "HTTP_EPOLLWSGI_BROKEN"
 FRAME: Final = re.compile(r'^[ |]*File "(?P<file>.+)", line (?P<line>\d+)', re.MULTILINE)
@@ -96,14 +101,14 @@ class Failure:
     traceback: str
 
 
-def parse_failure(message: str) -> Failure:
+def parse_failure(message: str, what: str = CANNOT_BE_LOADED) -> Failure:
     """What the importer says: a line that tells what failed and a traceback, or one of the two.
 
-    Of the exception that was raised last, the place is where the author's own code left it.
+    Of the exception that was raised last, the place is where the author's own code left it.  what: has happened.
     """
     message = message.strip("\n")
     if "Traceback (most recent call last)" not in message and not FRAME.search(message):
-        return Failure("The application cannot be loaded.", message, "", "")
+        return Failure(f"{what}.", message, "", "")
     first, _, rest = message.partition("\n")
     is_headed = not first.lstrip().startswith(("Traceback", "File", "+ Exception Group"))
     frames = list(FRAME.finditer(message, max(message.rfind("Traceback (most recent call last)"), 0)))
@@ -111,8 +116,7 @@ def parse_failure(message: str) -> Failure:
     place = next((f"{frame['file']}, line {frame['line']}" for frame in reversed(own or frames)), "")
     found = UNINDENTED.search(message, frames[-1].end() if frames else 0)
     error = found[0] if found else message.splitlines()[-1].strip(" |")
-    what = f"The application cannot be loaded: {first}" if is_headed else "The application cannot be loaded."
-    return Failure(what, error, place, rest if is_headed else message)
+    return Failure(f"{what}: {first}" if is_headed else f"{what}.", error, place, rest if is_headed else message)
 
 
 def mark_frame(match: re.Match[str]) -> str:
@@ -120,16 +124,16 @@ def mark_frame(match: re.Match[str]) -> str:
     return f'<span class="soft">{match[0]}</span>' if LIBRARY.search(match[0]) else f"<b>{match[0]}</b>"
 
 
-def build_page(message: str, mark: str, is_get: bool) -> bytes:
+def build_page(message: str, mark: str, is_get: bool, what: str) -> bytes:
     """The page.  is_get: it may be asked for again without harm."""
-    failure = parse_failure(message)
-    traceback = SHOWN_FRAME.sub(mark_frame, html.escape(failure.traceback))
+    failure = parse_failure(message, what)
+    frames = SHOWN_FRAME.sub(mark_frame, html.escape(failure.traceback))
     page = PAGE % {
         "what": html.escape(failure.what),
         "error": html.escape(failure.error),
         "title": html.escape(failure.error.partition("\n")[0]),
         "place": f"<p>in <code>{html.escape(failure.place)}</code></p>\n" if failure.place else "",
-        "details": f"<pre>{traceback}</pre>\n" if traceback else "",
+        "details": f"<pre>{frames}</pre>\n" if frames else "",
         "note": NOTES[is_get],
         "refresh": REFRESH if is_get else "",
         "style": STYLE,
@@ -138,10 +142,10 @@ def build_page(message: str, mark: str, is_get: bool) -> bytes:
     return page.encode("utf-8", "replace")
 
 
-def broken_application(message: str) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
+def broken_application(message: str, what: str = CANNOT_BE_LOADED) -> Application:
     """Answers everything with 500 and the page.  message: as an operator gets it, traceback included."""
     mark = f"{zlib.crc32(message.encode('utf-8', 'surrogatepass')):08x}"
-    pages = {is_get: build_page(message, mark, is_get) for is_get in NOTES}
+    pages = {is_get: build_page(message, mark, is_get, what) for is_get in NOTES}
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if VARIABLE in environ:  # the page asks whether it is outdated; an error would fill the browser's console
@@ -160,3 +164,21 @@ def broken_application(message: str) -> Callable[[dict[str, Any], Callable[..., 
         return [page]
 
     return application
+
+
+class Replaceable:
+    """An application that has to show that it is ready. Where it does not, `application` becomes the page.
+
+    traceback: of the exception that it raised last.
+    """
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+        self.traceback = ""
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            return self.application(environ, start_response)
+        except Exception:
+            self.traceback = traceback.format_exc()
+            raise

@@ -17,8 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from epollwsgi.logs.files import LOG_FLAGS
+from epollwsgi.logs.opening import close_logs
 from epollwsgi.logs.reopening import reopen_handlers
-from epollwsgi.logs.sink import LOG_FLAGS
 from epollwsgi.process.hook_objects import HookConfig
 from epollwsgi.process.origin import Surroundings
 from epollwsgi.scoreboard import Slot
@@ -47,8 +48,10 @@ STUCK = "timeout"
 class Plan:
     """What is to be served, as the settings have it.
 
-    application: where it is loaded already.  describe: the banner, given the addresses.  warnings: of the settings.
-    locate: a mistake in a setting with the place where it stands before it.
+    application: where it is loaded already.  describe: the banner, given the addresses.  notes: what it tells of the
+    settings.  warnings: what the log tells of them.  locate: a mistake in a setting with the place where it stands
+    before it.  found: the settings files that nobody has named.  failure: with `reload`, why there is no such
+    application now, though there was one.
     """
 
     settings: Settings
@@ -58,6 +61,9 @@ class Plan:
     warnings: Sequence[str] = ()
     static_source: str = "static"
     locate: Callable[[ConfigError], ConfigError] = lambda error: error
+    notes: Sequence[str] = ()
+    found: Sequence[str] = ()
+    failure: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +83,7 @@ class Generation:
     failures: int = 0  # boots that failed, one after the other
     start_at: float = 0.0  # no worker is started before
     owns_logs: bool = True
+    is_refused: bool = False  # it never came to serve
     is_over: bool = False  # its workers are retired as those of the next become ready
 
     def note_failure(self, now: float) -> None:
@@ -93,7 +100,7 @@ class Generation:
             self.access_log.reopen()
         self.give_logs()
         if not self.is_over:
-            reopen_handlers(self.error_log.warning)
+            reopen_handlers(self.error_log.warning, is_wary=self.identity is not None)
 
     def give_logs(self) -> None:
         """The log files belong to who runs the workers: they open them again themselves."""
@@ -124,9 +131,7 @@ class Generation:
         """The generation is over."""
         self.surroundings.close()
         if self.owns_logs:
-            self.error_log.close()
-            if self.access_log is not None:
-                self.access_log.close()
+            close_logs(self.error_log, self.access_log, is_refused=self.is_refused)
 
 
 @dataclass(slots=True, eq=False)

@@ -34,16 +34,18 @@ def start_watching(
     on_change: Callable[[str], None],
     log: ErrorLog,
     failed: BaseException | str | None = None,
-) -> None:
+) -> Sources:
     """Watch from now on, in a thread of its own; `on_change` is called there, once, with the file that has changed.
 
-    failed: why the application could not be loaded; whatever may mend it is watched too.
+    failed: why the application could not be loaded; whatever may mend it is watched too. What is returned is told by
+    `fail` where that shows later.
     """
     sources = Sources(settings.reload_extra_files, failed)
     thread = threading.Thread(
         target=watch, args=(sources, settings.reload_engine, on_change, log), name="epollwsgi-reload", daemon=True
     )
     thread.start()
+    return sources
 
 
 def watch(sources: Sources, choice: str, on_change: Callable[[str], None], log: ErrorLog) -> None:

@@ -50,6 +50,11 @@ def signature(path: str) -> Signature | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
+def loaded_signature(path: str) -> Signature | None:
+    """What a file was when it was loaded, or when that began, or else is."""
+    return LOADED.get(path, BEFORE.get(path, signature(path)))
+
+
 # --- what has been imported -----------------------------------------------------------------------------------------
 
 # path -> signature before the import system read it, or, of other files that may mend an import, when it began.
@@ -240,6 +245,8 @@ class Sources:
         self._open: set[str] = set()  # in these a new file counts
         self._targets: set[str] = set()  # of symbolic links
         self._seen: set[str] = set()  # names of modules' files, as the modules have them
+        # Told by another thread, and not yet taken in: places, and their files as they were then.
+        self._told: tuple[list[Place], dict[str, Signature | None]] | None = None
         start = os.getcwd()
         self._places: list[Place] = [partial(expand_extra, text, start) for text in extra_files]
         if failure := describe_failure(failed):
@@ -249,10 +256,20 @@ class Sources:
             for path in chain(BEFORE, *(expand_place(directory).files for directory in PLACES)):
                 self._add(path, LOADED.get(path, BEFORE.get(path)))
         for path in self._expand():
-            self._add(path, LOADED.get(path, BEFORE.get(path, signature(path))))
+            self._add(path, loaded_signature(path))
+
+    def fail(self, failure: str) -> None:
+        """What was loaded does not do after all: whatever may mend that is watched, too. Called by another thread."""
+        places = mending_places(failure)
+        self._told = places, {path: loaded_signature(path) for place in places for path in place().files}
 
     def refresh(self) -> None:
-        """Take in what has been imported since."""
+        """Take in what has been imported since, and what may mend a failure."""
+        if self._told is not None:
+            (places, files), self._told = self._told, None
+            self._places += places
+            for path, before in files.items():
+                self._add(path, before)
         for path in list(LOADED):
             if not is_own(path):
                 self._add(path, LOADED[path])

@@ -18,7 +18,7 @@ from epollwsgi.config.settings import Settings
 from epollwsgi.config.values import FDBind
 from epollwsgi.errors import ConfigError, StartError
 from epollwsgi.listener import Listener, by_key, open_listeners
-from epollwsgi.logs.opening import captures_output, configures_logging, open_logs
+from epollwsgi.logs.opening import access_for_loggers, captures_output, close_logs, configures_logging, open_logs
 from epollwsgi.logs.sink import is_captured
 from epollwsgi.logs.standin import stand_in
 from epollwsgi.process import daemon, systemd
@@ -42,13 +42,14 @@ if TYPE_CHECKING:
 
     from epollwsgi.logs.error_log import ErrorLog
 
-Read = Callable[[], Plan]
+Read = Callable[[Plan | None], Plan]
 
 
 def run_master(read: Read, origin: Origin, state: State | None) -> int:
     """Serve until a signal ends it; the exit code. Raises StartError.
 
-    read: the settings as they are now, with the process made what they say.  state: left by the image before this one.
+    read: the settings as they are now, with the process made what they say; it is given what they are to follow on,
+    None for a start.  state: left by the image before this one.
     """
     daemon.fill_standard_descriptors()  # or a pipe of ours would be what the application prints to
     return Server(read, origin, state).run()
@@ -71,7 +72,7 @@ class Server:
 
     def run(self) -> int:
         """See `run_master`."""
-        plan = self._read()
+        plan = self._read(None)
         if plan.settings.daemon and self._state is None:
             self._parting = daemon.detach()
         try:
@@ -128,12 +129,16 @@ class Server:
                 listener.close()
             if self._pid_file is not None:
                 self._pid_file.release()
+            first.is_refused = True
             first.close()
             if scoreboard is not None:
                 scoreboard.close()
             raise
         try:
             return master.run()
+        except StartError:
+            first.is_refused = True
+            raise
         finally:  # the program may go on, and serve again
             fleet.current.error_log.flush()
             fleet.current.error_log.release()
@@ -143,14 +148,15 @@ class Server:
 
     # --- generations ------------------------------------------------------------------------------------------------
 
-    def begin(self, number: int, old: Generation, loads: bool) -> Generation:
+    def begin(self, number: int, old: Generation, loads: bool, failure: str = "") -> Generation:
         """A generation of the settings as they are now, with the listeners of the old one kept. Raises StartError.
 
-        loads: load an application that is preloaded.
+        loads: load an application that is preloaded.  failure: as a Plan has it; the settings are the old one's then.
         """
-        plan = self._read()
+        plan = replace(old.plan, failure=failure) if failure else self._read(old.plan)
+        tell_news(plan, old.plan, old.error_log)
         try:
-            return self._build(plan, number, by_key(old.listeners), loads)
+            return self._build(plan, number, by_key(old.listeners), loads and not failure)
         except ConfigError as error:
             raise plan.locate(error) from None
 
@@ -159,14 +165,14 @@ class Server:
             plan = replace(plan, settings=replace(plan.settings, bind=tuple(map(FDBind, self._passed))))
         settings = plan.settings
         identity = find_identity(settings)
-        error_log, access_log = open_logs(settings, plan.application_name)
+        error_log, access_log = open_logs(settings, plan.application_name, is_wary=identity is not None)
         listeners: list[Listener] = []
         try:
             hooks = Hooks(settings, error_log)
             listeners = open_listeners(settings, kept, identity.own if identity is not None else None)
             if loads and settings.preload_app and plan.application is None and plan.application_name:
                 if not configures_logging(settings):
-                    stand_in(error_log, settings.loglevel)
+                    stand_in(error_log, settings.loglevel, access_for_loggers(settings, access_log))
                 with captured_output(settings, error_log):
                     plan = replace(plan, application=preload(plan))
         except BaseException:
@@ -174,9 +180,7 @@ class Server:
                 if all(listener not in group for group in kept.values()):
                     listener.unlink()
                     listener.close()
-            error_log.close()
-            if access_log is not None:
-                access_log.close()
+            close_logs(error_log, access_log, is_refused=True)
             raise
         generation = Generation(
             number=number,
@@ -278,6 +282,16 @@ class Server:
     def _set_title(self, generation: Generation) -> None:
         plan = generation.plan
         set_title(f"{plan.settings.proc_name or 'epollwsgi'}: master [{plan.application_name or 'static'}]")
+
+
+def tell_news(plan: Plan, old: Plan, log: ErrorLog) -> None:
+    """What the settings that were read again give rise to and did not before."""
+    for name in [name for name in plan.found if name not in old.found]:
+        log.info(f"settings file {name} has appeared, and is read")
+    for note in [note for note in plan.notes if note not in old.notes]:
+        log.info(note)
+    for warning in [warning for warning in plan.warnings if warning not in old.warnings]:
+        log.warning(warning)
 
 
 def settle_output(generation: Generation) -> None:

@@ -37,12 +37,12 @@ class Tools:
     """What a master is given.
 
     begin: builds a generation from the settings as they are now, beside the one that is current, with the application
-    loaded if that is preloaded and wanted; raises StartError.
+    loaded if that is preloaded and wanted; or of the same settings, with a failure to show; raises StartError.
     on_ready: the first generation serves.  on_current: another one does.  on_end: the master ends.
     """
 
     origin: Origin
-    begin: Callable[[int, Generation, bool], Generation]
+    begin: Callable[[int, Generation, bool, str], Generation]
     notifier: Notifier
     children: Children
     poller: poll
@@ -108,22 +108,39 @@ class Turnover:
     # --- reload -----------------------------------------------------------------------------------------------------
 
     def _begin_reload(self) -> None:
-        """Read the settings again; the new generation boots beside the old one. With --reload it takes over at once."""
+        """Read the settings again; the new generation boots beside the old one."""
         current = self._fleet.current
         self._tools.notifier.reloading()
         self._master.log.info("reloading")
         current.hooks.call("on_reload", self._master.hook_server)
         try:
             self._tools.origin.restore()
-            pending = self._tools.begin(current.number + 1, current, True)
+            pending = self._tools.begin(current.number + 1, current, True, "")
         except (StartError, OSError) as error:
-            current.surroundings.enter()
-            self._report_reload_failed(str(error))
-            return
+            problem = str(error)
         except Exception:
-            current.surroundings.enter()
-            self._report_reload_failed(traceback.format_exc())
+            problem = traceback.format_exc()
+        else:
+            self._boot(pending)
             return
+        current.surroundings.enter()
+        self._report_reload_failed(problem)
+        self._show(problem)
+
+    def _show(self, problem: str) -> None:
+        """With --reload: workers that show it, and watch. Those of before have told of a change, and watch no more."""
+        current = self._fleet.current
+        if not current.plan.settings.reload:
+            return
+        try:
+            pending = self._tools.begin(current.number + 1, current, False, problem)
+        except (StartError, OSError) as error:
+            self._report_reload_failed(str(error))
+        else:
+            self._boot(pending)
+
+    def _boot(self, pending: Generation) -> None:
+        """A new generation. With --reload it takes over at once."""
         pending.started_at = time.monotonic()
         self._fleet.pending = pending
         if pending.plan.settings.reload:
@@ -147,7 +164,7 @@ class Turnover:
             return
         self._fleet.pending = None
         self._fleet.over.append(pending)
-        pending.is_over = True
+        pending.is_over = pending.is_refused = True
         for listener in pending.listeners_without(self._fleet.current):
             listener.unlink()
             listener.close()
@@ -198,8 +215,7 @@ class Turnover:
             self._execute()
             return
         self._report_upgrade_failed(problem)
-        if self._master.settings.reload:
-            self._begin_reload()  # of the old code: the workers that it had have told of a change, and watch no more
+        self._show(problem)
 
     def abandon_dry_run(self) -> None:
         """The server stops."""
@@ -216,22 +232,26 @@ class Turnover:
         log = self._master.log
         blocked = block_all()
         trial: Generation | None = None
+        problem = ""
         try:
             self._tools.origin.restore()
-            trial = self._tools.begin(current.number + 1, current, False)
+            trial = self._tools.begin(current.number + 1, current, False, "")
             if self._master.take_signals():
                 log.info("upgrading: the master executes itself")
                 current.hooks.call("pre_exec", self._master.hook_server)
                 self._execute_with(list(dict.fromkeys([*self._fleet.listeners(), *trial.listeners])))
         except (StartError, OSError) as error:
-            self._report_upgrade_failed(str(error))
+            problem = str(error)
         except Exception:
-            self._report_upgrade_failed(traceback.format_exc())
+            problem = traceback.format_exc()
         finally:
             if trial is not None:
                 self._close_new(trial)
             current.surroundings.enter()
             restore_blocked(blocked)
+        if problem:
+            self._report_upgrade_failed(problem)
+            self._show(problem)
 
     def _execute_with(self, listeners: list[Listener]) -> None:
         """Raises OSError."""
@@ -263,6 +283,7 @@ class Turnover:
         for listener in trial.listeners_without(self._fleet.current):
             listener.unlink()
             listener.close()
+        trial.is_refused = True
         trial.close()
 
     def _report_upgrade_failed(self, message: str) -> None:

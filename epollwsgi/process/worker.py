@@ -70,6 +70,7 @@ class Worker:
         self.service.mine = station.mine if station is not None else None
         self.acceptors: list[Acceptor] = []
         self.on_open: Callable[[], None] = do_nothing  # called when it takes connections
+        self.on_unready: Callable[[str], bool] = is_refused  # told why it should not; True: it does all the same
         self.problem = ""  # why it never did
         self._stop_at = FOREVER
         self._may_end_at = 0.0
@@ -187,7 +188,7 @@ class Worker:
             self._open()
 
     def _on_probed(self, problem: str) -> None:
-        if not problem:
+        if not problem or self.on_unready(problem):
             self._open()
             return
         self.problem = problem
@@ -317,6 +318,11 @@ class Worker:
             loop.running = False
             return
         loop.call_later(DRAIN_LOOK_S, self._drain_on)
+
+
+def is_refused(problem: str) -> bool:
+    """What is not ready is not served."""
+    return False
 
 
 def weak_call(owner: object, name: str) -> Callable[[], None]:

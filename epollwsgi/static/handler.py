@@ -30,6 +30,7 @@ from epollwsgi.static.listing import listing_of
 from epollwsgi.static.lookup import Found, FoundMemory, Lookup, Options
 from epollwsgi.static.media_types import NOSNIFF
 from epollwsgi.static.mounts import build_mounts, choose_opener
+from epollwsgi.static.paths import as_asked
 from epollwsgi.static.replies import (
     NO_CACHE,
     Reply,
@@ -68,6 +69,7 @@ class StaticHandler:
         spa: bool = False,
         compress: bool = False,
         follow_symlinks: bool = False,
+        script_name: str = "",
         run: Run = run_here,
         max_descriptors: int | None = None,
         opener: Opener | None = None,
@@ -76,8 +78,9 @@ class StaticHandler:
         """alone: there is no application to which a miss could go.  revalidate: seconds between two looks at a file.
 
         log: gets each warning that files and clients cause, and bounds their rate.  report: gets those about what the
-        operator wrote.  run: work on a helper thread.  max_descriptors: open files kept.  clock: the wall clock.
-        Raises ConfigError where a directory cannot be opened.
+        operator wrote.  script_name: of the application, which the paths of requests hold.  run: work on a helper
+        thread.  max_descriptors: open files kept.  clock: the wall clock.  Raises ConfigError where a directory cannot
+        be opened.
         """
         if opener is None:
             opener = open_following if follow_symlinks else choose_opener(log)
@@ -105,6 +108,7 @@ class StaticHandler:
         self._lookup = Lookup(self._mounts, self._shelf, Options(alone, listing, pretty, spa))
         self._variants = Variants(self._shelf, run)
         self._follows = follow_symlinks
+        self._script_name = script_name
         self._now = 0.0
         self._refresh_roots()
 
@@ -143,7 +147,7 @@ class StaticHandler:
         path, query: of the target as received.  fields: the request's, as in environ.
         """
         if method not in READING_METHODS:
-            return self._answer_other_method(method, path, query) if self._alone else None
+            return self._answer_other_method(method, path, query, fields) if self._alone else None
         found = self._found.get(path)
         try:
             if found is None:
@@ -294,7 +298,7 @@ class StaticHandler:
     ) -> Reply | None:
         """A listing, a redirection, 400 to what is no path, else 404 with the nearest page. Raises Busy."""
         if found.status in REDIRECTED_STATUSES:
-            return self._redirect(found, method, query)
+            return self._redirect(found, method, query, fields)
         if not self._alone and not found.is_rule:
             return None
         if found.status == 400:
@@ -307,16 +311,22 @@ class StaticHandler:
                 return self._answer_file(fallback, fallback.file, method, path, fields, keeps=False)
         page = found.file
         if page is None:
-            return build_not_found(method, found.dressing.other)
+            return build_not_found(method, found.dressing.other, self._as_asked("/", fields))
         if page.file is not None and self._shelf.has_changed(page):
             found, page = self._find_again(found, path)
         head = build_head(404, page.media_type, NO_CACHE + found.dressing.other, page.size)
         return self._send(Reply(404, head), method, page, 0, page.size)
 
-    @staticmethod
-    def _redirect(found: Found, method: str, query: str) -> Reply:
+    def _as_asked(self, path: str, fields: Mapping[str, str]) -> str:
+        """A path of this site as the client has it: a trusted proxy may have taken a prefix off, now SCRIPT_NAME."""
+        script_name = fields.get("SCRIPT_NAME", self._script_name)
+        return path if script_name == self._script_name else as_asked(path, script_name, self._script_name)
+
+    def _redirect(self, found: Found, method: str, query: str, fields: Mapping[str, str]) -> Reply:
         """3xx, with the query of the request behind what the location has."""
         location, mark, fragment = found.location.partition("#")
+        if location[:1] == "/":
+            location = self._as_asked(location, fields)
         if query:
             location += ("&" if "?" in location else "?") + query
         line = b"Location: %b\r\n" % (location + mark + fragment).encode("latin-1")
@@ -328,13 +338,16 @@ class StaticHandler:
         assert place is not None
         accept = fields.get("HTTP_ACCEPT", "")
         other = found.dressing.other
+        missing = build_not_found(method, other, self._as_asked("/", fields))
 
         def later() -> Reply:
-            return listing_of(place.directory, place.name, found.title, query, accept, method, other, self._follows)
+            return listing_of(
+                place.directory, place.name, found.title, query, accept, method, other, self._follows, missing
+            )
 
         return Reply(200, b"", later=later)
 
-    def _answer_other_method(self, method: str, path: str, query: str) -> Reply | None:
+    def _answer_other_method(self, method: str, path: str, query: str, fields: Mapping[str, str]) -> Reply | None:
         """A site alone answers OPTIONS for any path, and no other method. STATIC.md section 2."""
         self._lookup.note("The method is {}: files are read only.", method)
         if method == "OPTIONS":
@@ -342,10 +355,10 @@ class StaticHandler:
         try:
             found = self._found.get(path) or self._find(path)
             if found.is_rule and found.status in REDIRECTED_STATUSES:
-                return self._redirect(found, method, query)
+                return self._redirect(found, method, query, fields)
             if found.status in (200, 301):
                 return build_short_reply(405, method, ALLOW)
-            return self._answer_other(found, method, path, query, {})
+            return self._answer_other(found, method, path, query, fields)
         except Busy:
             return build_short_reply(503, method, RETRY_AFTER)
 

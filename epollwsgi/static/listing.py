@@ -21,7 +21,7 @@ from epollwsgi.http.negotiation import accept_weight
 from epollwsgi.static.beneath import Directory
 from epollwsgi.static.heads import merge_vary
 from epollwsgi.static.paths import is_configuration
-from epollwsgi.static.replies import HTML, NO_CACHE, Reply, build_head, build_not_found
+from epollwsgi.static.replies import HTML, NO_CACHE, Reply, build_head
 
 MAX_ENTRIES: Final = 10_000
 JSON: Final = b"application/json"
@@ -118,16 +118,24 @@ def _status_of(
 
 
 def listing_of(
-    directory: Directory, name: bytes, path: str, query: str, accept: str, method: str, fields: bytes, follows: bool
+    directory: Directory,
+    name: bytes,
+    path: str,
+    query: str,
+    accept: str,
+    method: str,
+    fields: bytes,
+    follows: bool,
+    missing: Reply,
 ) -> Reply:
-    """The reply with a listing, 404 where the directory has gone.
+    """The reply with a listing; `missing` where the directory has gone.
 
     path: the address of the directory, encoded.  query, accept, method: the request's.  fields: more field lines.
     """
     try:
         entries, is_cut = read_entries(directory, name, follows)
     except OSError:
-        return build_not_found(method, fields)
+        return missing
     by, is_down = parse_order(query)
     key = next(key for word, _, key in COLUMNS if word == by)
     entries.sort(key=key, reverse=is_down)

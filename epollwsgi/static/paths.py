@@ -1,7 +1,7 @@
 """From the path of a request target to the segments of a file name, and which names are never served.
 
 Pure text work: percent-decoding to bytes, dot segments, names that stay hidden. Knows no file system and no mount.
-Called by `static.handler`.
+Called by `static.lookup` and `static.handler`.
 """
 
 from __future__ import annotations
@@ -58,10 +58,31 @@ def split_path(path: str) -> TargetPath | None:
     return TargetPath(tuple(segments), parts[-1] in (b"", b".", b".."))
 
 
+# Bytes that a path may hold unencoded. RFC 3986 section 3.3
+SEGMENT_SAFE: Final = "!$&'()*+,;=:@~"
+
+
 def quote_path(segments: tuple[bytes, ...], is_directory: bool) -> str:
     """An absolute path of these segments, encoded anew: it never begins with two slashes or `/\\`."""
-    path = "/" + "/".join(quote_from_bytes(segment, safe="!$&'()*+,;=:@~") for segment in segments)
+    path = "/" + "/".join(quote_from_bytes(segment, safe=SEGMENT_SAFE) for segment in segments)
     return path + "/" if is_directory and segments else path
+
+
+def quote_script_name(script_name: str, safe: str = "") -> str:
+    """A script name of WSGI as a path that others may be put behind: it begins with one slash, or is ''."""
+    name = script_name.strip("/")
+    return "/" + quote_from_bytes(name.encode("latin-1"), safe=f"{SEGMENT_SAFE}/{safe}") if name else ""
+
+
+def as_asked(path: str, script_name: str, fixed: str) -> str:
+    """A path as the client has it, where a proxy has taken a prefix off.
+
+    path: encoded.  script_name: that prefix, as the proxy writes it.  fixed: the script name that paths still hold.
+    """
+    before = quote_script_name(fixed)
+    if before and (path == before or path.startswith(f"{before}/")):
+        path = path[len(before) :]
+    return quote_script_name(script_name, safe="%") + path
 
 
 def count_visible(segments: tuple[bytes, ...], *, is_top: bool) -> int:

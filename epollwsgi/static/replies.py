@@ -5,6 +5,7 @@ Knows the bytes of a head, not which reply a request deserves. Called by `static
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -112,7 +113,10 @@ def build_short_reply(status: int, method: str, fields: bytes = b"") -> Reply:
     return Reply(status, head, b"" if method == "HEAD" else content)
 
 
-def build_not_found(method: str, fields: bytes = b"") -> Reply:
-    """The built-in page of a site without a 404.html."""
-    head = build_head(404, HTML, NO_CACHE + fields, len(BUILT_IN_404))
-    return Reply(404, head, b"" if method == "HEAD" else BUILT_IN_404)
+def build_not_found(method: str, fields: bytes = b"", start: str = "/") -> Reply:
+    """The built-in page of a site without a 404.html. start: the address of the site, encoded."""
+    content = BUILT_IN_404
+    if start != "/":
+        content = content.replace(b'href="/"', f'href="{html.escape(start)}"'.encode("ascii"))
+    head = build_head(404, HTML, NO_CACHE + fields, len(content))
+    return Reply(404, head, b"" if method == "HEAD" else content)

@@ -168,7 +168,7 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
         '[[static]]\nprefix = "/a"\ndirectory = "x"\n[[static]]\nprefix = "/b"\npath = "x"\n',
         "epollwsgi.toml:4: static = {'prefix': '/b', 'path': 'x'}: a table with prefix and directory is allowed",
     ),
-    "item": ("epollwsgi.toml", 'bind = [\n  ":1",\n  "x y",\n]\n', "epollwsgi.toml:1: bind = 'x y': HOST:PORT"),
+    "item": ("epollwsgi.toml", 'bind = [\n  ":1",\n  "x y",\n]\n', "epollwsgi.toml:3: bind = 'x y': HOST:PORT"),
     "long": ("epollwsgi.toml", f"loglevel = '{'x' * 5000}'\n", "xxx... (5002 characters): debug, info"),
     "escapes": ("epollwsgi.toml", r'loglevel = "a\u001b[2J\u0085\n"' + "\n", r"loglevel = 'a\x1b[2J\x85\n': debug"),
     "syntax": ("epollwsgi.toml", "timeout = 1\nkeepalive = \n", "epollwsgi.toml:2: not TOML: "),
@@ -252,12 +252,30 @@ x = 1
 def test_lines_are_those_of_keys_that_the_parser_found() -> None:
     assert toml_lines(TEXT, TOOL) == {
         "timeout": [10],
-        "bind": [11, 11],
+        "bind": [11, 12],
         "static": [14, 14, 16],
         "raw_env": [18, 19, 20],
         "logconfig_dict": [21, 21, 23],
     }
     assert toml_lines(TEXT, ())["keepalive"] == [1]
+
+
+ARRAYS = [  # from the second line on, and the lines of the items; none where a text may stand for several items
+    ('bind = [ # ] "\n"a",\n\n  \'b]\', "c\\"",\n]\n', [3, 5, 5]),
+    ("bind = [\n1, 1979-05-27 07:32:00,\n[ 2,\n3 ], { a = [1] },\n4 ]\n", [3, 3, 4, 5, 6]),
+    ('"bind"=["""x\n, \\"\n""""","y",\n\'\'\'\nz\'\'\', ""]\n', []),
+    ('bind = ["""\nx, \\"\n""""","y",\n\'\'\'\nz\'\'\']\n', []),
+    ('bind = ["""\nx \\"\n""""","y",\n\'\'\'\nz\'\'\', "w"]\n', [2, 4, 5, 6]),
+    ('bind = [\n"a",\n"b,c"]\n', []),
+    ("bind = []\n", []),
+]
+
+
+@pytest.mark.parametrize(("text", "lines"), ARRAYS, ids=[str(number) for number in range(len(ARRAYS))])
+def test_lines_of_the_items_of_an_array(text: str, lines: list[int]) -> None:
+    assert toml_lines(f"other = 1\n{text}after = ['x']\n", ())["bind"] == [2, *lines]
+    inner = toml_lines(f"[tool.epollwsgi]\n{text}", TOOL)
+    assert inner["bind"] == [2, *lines]
 
 
 def test_text_that_holds_the_mark_has_no_lines() -> None:
@@ -312,6 +330,10 @@ PYTHON: dict[str, tuple[str, dict[str, list[int]]]] = {
     "globals": ("bind = 1\nglobals()['bind'] = 2\n", {}),
     "exec": ("bind = 1\ndef f():\n    exec('bind = 2', vars())\n", {}),
     "broken": ("bind = \n", {}),
+    "list": ("bind = [\n  'a',\n  # b\n  'b'\n  'c',\n]\n", {"bind": [1, 2, 4]}),
+    "tuple": ("x: tuple = (\n  1,\n  2)\na, b = (\n  1,\n  2)\n", {"x": [1, 2, 3], "a": [4], "b": [4]}),
+    "list-of-calls": ("bind = [\n  'a',\n  *f(),\n]\n", {"bind": [1]}),
+    "list-changed": ("bind = [\n  'a',\n]\nbind.insert(0, 'b')\n", {"bind": [1]}),
 }
 
 

@@ -69,7 +69,7 @@ def logged(start_module_server: ServerFactory, tmp_path_factory: pytest.TempPath
     limits = ("--limit-request-line", "200", "--limit-request-fields", "10", "--limit-request-body", "1000")
     return start_logged(
         start_module_server, directory, *limits, "--header-timeout", "0.5", "--body-timeout", "0.5",
-        "--static", f"/files={build_site(directory)}",
+        "--static", f"/files={build_site(directory)}", "--forwarded-fields", "for",
     )  # fmt: skip
 
 
@@ -173,6 +173,21 @@ def test_exactly_one_line(logged: Logged, row: Row) -> None:
         assert len(content) == row.size
 
 
+BEHIND_PROXY = [row for row in REFUSED if b"Host: h\r\n" in row.data]
+
+
+def test_refusals_have_the_client_behind_a_proxy(logged: Logged) -> None:
+    """Where the head came whole; the fields may stand in a head that is wrong itself."""
+    logged.lines()
+    expected = []
+    for row in BEHIND_PROXY:
+        data = row.data.replace(b"Host: h\r\n", b"Host: h\r\nX-Forwarded-For: 203.0.113.9\r\n")
+        exchange(logged.server.address, [data], count=0, half_close=row.half_close)
+        expected.append(f"{row.status} {row.size} 203.0.113.9 {row.line}")
+    assert len(expected) > 9
+    assert logged.lines() == expected
+
+
 def test_kept_connection_has_a_line_for_each_request(logged: Logged) -> None:
     """Pipelined ones, in order; also those that are answered from memory, and one that is refused last."""
     logged.lines()
@@ -199,6 +214,9 @@ def test_connections_without_a_request_have_no_line(logged: Logged) -> None:
         client.send(b"\r\n")
         client.half_close()
         assert client.read_to_end() == b""
+    with Client(logged.server.address) as client:
+        client.send(b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n")
+        client.reset()
     assert logged.lines() == []
 
 
@@ -225,6 +243,20 @@ def test_client_that_leaves(logged: Logged, path: str) -> None:
     assert found is not None, line
     if path != "endless":
         assert int(found[1]) < {"big": access.BIG, "files/big.bin": BIG_FILE}[path]
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 900\r\n", CHUNKED], ids=["length", "chunked"])
+def test_client_that_leaves_within_its_body(logged: Logged, framing: str) -> None:
+    """With a reset; one that ends its side cleanly is told 400, in REFUSED."""
+    logged.lines()
+    fields = f"X-Forwarded-For: 203.0.113.9\r\nExpect: 100-continue\r\n{framing}"
+    with Client(logged.server.address) as client:
+        client.send(request("POST /body HTTP/1.1", fields))
+        while b"100 Continue" not in client.buffer:
+            assert client.receive()
+        client.send(b"1")
+        client.reset()
+    assert logged.wait_for_lines(1) == ["400 0 203.0.113.9 POST /body HTTP/1.1"]
 
 
 def test_no_line_before_the_client_has_all(logged: Logged) -> None:

@@ -192,6 +192,36 @@ def test_a_worker_that_may_not_open_it_goes_on_in_the_old_file(start_server: Ser
     assert "stopping" in path.read_text(), "the master has the new one"
 
 
+FAILING_LOOP = """
+def fail(*stack):
+    if len(stack) < 200:
+        fail(*stack, 1)
+    raise ValueError("x" * 100_000)
+
+def app(environ, start_response):
+    environ["epollwsgi.client_gone"].__self__.loop.call_soon(lambda: fail())
+    start_response("200 OK", [])
+    return [b"ok"]
+"""
+
+
+def test_a_fault_of_the_loop_is_logged_with_its_traceback_which_is_short(
+    start_server: ServerFactory, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(FAILING_LOOP)
+    server = start_server("shop:app", cwd=tmp_path)
+    ask(server, b"/", 2)
+    server.wait_for_log("ValueError")
+    assert server.stop() == 0
+    lines = server.stderr_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.endswith("[ERROR] a turn of the loop failed"))
+    end = next(number for number, line in enumerate(lines) if line.startswith("ValueError"))
+    assert re.fullmatch(r"ValueError: x{1000,1100}\.\.\.", lines[end])
+    assert 3 < end - start < 100
+    assert 'raise ValueError("x" * 100_000)' in lines[end - 1]
+    assert len(server.stderr_text()) < 30_000
+
+
 def test_a_fifo_without_reader_is_a_mistake_at_the_start(start_server: ServerFactory, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for option, name in (("--error-logfile", "errorlog"), ("--access-logfile", "accesslog")):

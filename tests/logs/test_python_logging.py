@@ -456,6 +456,49 @@ def test_an_application_that_gives_gunicorns_logger_handlers(start_server: Serve
     assert "ValueError" not in server.stderr_text()
 
 
+# How an application gives gunicorn's logger a handler; options; who gets the lines. As gunicorn has it.
+GIVES_ACCESS: dict[str, tuple[str, tuple[str, ...], set[str]]] = {
+    "in place": ("logging.config.dictConfig(table)", ("--access-logfile=log", "--preload"), {"gunicorn.access"}),
+    "beside": ("logging.getLogger('gunicorn.access').addHandler(own)", ("--access-logfile=log",), {"log", "own"}),
+    "syslog": ("logging.getLogger('epollwsgi.access').addHandler(own)", ("--log-syslog",), {"own"}),
+    "not asked for": ("logging.config.dictConfig(table)", ("--statsd-host=127.0.0.1:9",), set()),
+}
+
+
+@pytest.mark.parametrize(("gives", "options", "expected"), GIVES_ACCESS.values(), ids=GIVES_ACCESS)
+def test_an_application_that_gives_gunicorns_access_logger_handlers(
+    start_server: ServerFactory, tmp_path: Path, gives: str, options: tuple[str, ...], expected: set[str]
+) -> None:
+    (tmp_path / "shop.py").write_text(
+        f"import logging.config\ntable = {table(tmp_path, ('gunicorn.access',))!r}\n"
+        f"own = logging.FileHandler('own', delay=True)\n{gives}\n"
+        "from tests.apps.logged import app\n"
+    )
+    server = start_server("shop:app", *options, cwd=tmp_path)
+    assert ask(server, b"/a", b"/b") == [200, 200]
+    assert server.stop() == 0
+    texts = {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file() and path.name != "shop.py"}
+    assert {name for name, text in texts.items() if "GET /a HTTP/1.1" in text} == expected
+    assert all(text.count("GET /a HTTP/1.1") == 1 == text.count("GET /b HTTP/1.1") for text in texts.values() if text)
+    if "gunicorn.access" in expected:
+        assert [one["atoms"]["U"] for one in records(tmp_path / "gunicorn.access")] == ["/a", "/b"]
+
+
+def test_a_line_of_the_applications_own_goes_into_the_access_log(start_server: ServerFactory, tmp_path: Path) -> None:
+    """By the handler that stands in, wherever it was handed on."""
+    (tmp_path / "shop.py").write_text(
+        "import logging\nown = logging.getLogger('shop')\n"
+        "own.handlers = logging.getLogger('gunicorn.access').handlers\n"
+        "own.error('a line\\nof %s own', 'its')\nfrom tests.apps.logged import app\n"
+    )
+    server = start_server("shop:app", "--access-logfile=log", cwd=tmp_path)
+    assert ask(server, b"/a") == [200]
+    assert server.stop() == 0
+    [own, line] = (tmp_path / "log").read_text().splitlines()
+    assert own == r"a line\x0aof its own"
+    assert "GET /a HTTP/1.1" in line
+
+
 def test_without_logging_nothing_of_it_is_imported(
     start_server: ServerFactory, tmp_path: Path, without_logging: dict[str, str]
 ) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from epollwsgi.config.checks import check
 from epollwsgi.config.destinations import (
     FACILITIES,
     STATSD_ALLOWED,
@@ -23,7 +24,9 @@ from epollwsgi.config.destinations import (
     parse_statsd,
     parse_syslog,
 )
+from epollwsgi.config.load import Loaded
 from epollwsgi.config.settings import OPTIONS
+from epollwsgi.errors import ConfigError
 from epollwsgi.logs.syslog import Syslog, SyslogAccess, SyslogErrors, resolve
 from epollwsgi.logs.writer import ITEM_SIZE, LINES_PER_ITEM, MOST_WAITING
 from tests.logs.receivers import receiving
@@ -316,13 +319,28 @@ def test_localhost_is_tried_at_ipv4_first_by_udp() -> None:
     assert families == sorted(families, key=lambda family: family != socket.AF_INET)
 
 
+BAD_SYSLOG = [
+    ("localhost:514", SYSLOG_ALLOWED),
+    ("udp://h:99999", "a port is a number from 1 to 65535; " + SYSLOG_ALLOWED),
+    ("udp://a b:1", SYSLOG_ALLOWED),
+    ("unix://", "the path of a unix socket has 1 to 107 bytes and no NUL"),
+    ("unix:///dev/log#datagram", SYSLOG_ALLOWED),
+    ("unix://" + "x" * 108, "the path of a unix socket has 1 to 107 bytes and no NUL"),
+]
+
+
+@pytest.mark.parametrize(("written", "words"), BAD_SYSLOG, ids=[str(number) for number in range(len(BAD_SYSLOG))])
+def test_mistakes_in_an_address_of_syslog(written: str, words: str) -> None:
+    """They count where syslog is on only; gunicorn starts without it whatever stands there."""
+    loaded = Loaded()
+    loaded.set("a file", {"syslog_addr": written})
+    check(loaded)
+    loaded.set("a file", {"syslog": True})
+    with pytest.raises(ConfigError, match=f"^a file: syslog_addr = .*: {re.escape(words)}$"):
+        check(loaded)
+
+
 BAD = [
-    ("syslog_addr", "localhost:514", SYSLOG_ALLOWED),
-    ("syslog_addr", "udp://h:99999", "a port is a number from 1 to 65535; " + SYSLOG_ALLOWED),
-    ("syslog_addr", "udp://a b:1", SYSLOG_ALLOWED),
-    ("syslog_addr", "unix://", "the path of a unix socket has 1 to 107 bytes and no NUL"),
-    ("syslog_addr", "unix:///dev/log#datagram", SYSLOG_ALLOWED),
-    ("syslog_addr", "unix://" + "x" * 108, "the path of a unix socket has 1 to 107 bytes and no NUL"),
     ("syslog_addr", ("udp", 1), SYSLOG_ALLOWED),
     ("syslog_facility", "local8", "kern, user, mail, "),
     ("statsd_host", "a:b:c", STATSD_ALLOWED),

@@ -266,7 +266,9 @@ class Strict:
     def warning(self, message: str) -> None:
         run().fail(message)
 
-    def write(self, level: str, message: str, detail: str = "") -> None: ...
+    def write(self, level: str, message: str, detail: str = "") -> None:
+        if level == "error":
+            run().fail(f"{message}\n{detail}")
 
 
 class Stage:

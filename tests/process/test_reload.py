@@ -170,6 +170,30 @@ def test_broken_settings_leave_the_old_serving(start_fleet: FleetFactory, tmp_pa
     assert fleet.stop() == 0
 
 
+def test_settings_files_come_and_go(start_fleet: FleetFactory, tmp_path: Path) -> None:
+    """One that nobody has named is read when it appears; one that was read must not be missed without a word."""
+    project, own = tmp_path / "pyproject.toml", tmp_path / "epollwsgi.toml"
+    project.write_text("[tool.epollwsgi]\nworkers = 2\n")
+    fleet = start_fleet()
+    workers = fleet.wait_for_workers(2)
+    own.write_text("workers = 3\nworker_class = 'sync'\n")
+    fleet.send(signal.SIGHUP)
+    workers = fleet.wait_for_workers(3, without=workers)
+    assert "settings file epollwsgi.toml has appeared, and is read" in fleet.log()
+    assert "threads = 1 (worker_class = sync, epollwsgi.toml:2)" in fleet.log(), "what a banner would say"
+    (tmp_path / "gunicorn.conf.py").write_text("workers = 4\n")
+    for path, number in ((own, signal.SIGHUP), (project, signal.SIGHUP), (own, signal.SIGUSR2)):
+        text = path.read_text()
+        path.unlink()
+        said = fleet.wait_for_failure(workers, f"settings file {path.name}: No such file or directory", number)
+        assert "gunicorn.conf.py" not in said
+        write_whole(path, text)
+    fleet.send(signal.SIGHUP)
+    fleet.wait_for_workers(3, without=workers)
+    assert fleet.log().count("has appeared") == 1
+    assert fleet.stop() == 0
+
+
 def can_connect(path: Path) -> bool:
     try:
         connect(str(path)).close()

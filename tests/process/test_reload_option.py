@@ -97,6 +97,8 @@ def test_an_application_that_was_preloaded_is_loaded_again(site: Site) -> None:
     site.wait_for_content("a 1")
     site.write("part", "VALUE = 'b'\n")
     site.wait_for_content("b 1")
+    site.write("part", "VALUE = \n")
+    site.wait_for_failure("SyntaxError")
     site.write("part", "VALUE = 'c'\n")
     site.wait_for_content("c 1")
     assert site.server.stop() == 0
@@ -236,6 +238,69 @@ def test_broken_code_is_a_page_where_a_path_must_answer(site: Site) -> None:
     site.write("site_app", APP.format(version=2))
     site.wait_for_content("a 2")
     assert "ready_path" not in site.server.stderr_text()
+
+
+HEALTH = "    if environ['PATH_INFO'] == '/health':\n        {text}\n"
+APP_START = "def app(environ, start_response):\n"
+UNREADY = {  # files at the start, words of the page, files that mend it
+    "answer": (
+        {"site_app": "import os, time, part\n" + APP_START + "    start_response('500 No', [])\n    return []\n"},
+        "ready_path = &#x27;/health&#x27; was answered with 500",
+        {"site_app": APP.format(version=2)},
+    ),
+    "raise": (
+        {"site_app": APP.format(version=2).replace(APP_START, APP_START + HEALTH.format(text="import helpers"))},
+        "ModuleNotFoundError: No module named &#x27;helpers&#x27;",
+        {"helpers": ""},
+    ),
+    "fork": (
+        {
+            "site_app": APP.format(version=2),
+            "gunicorn.conf": "def post_fork(server, worker):\n    raise OSError('fork')\n",
+        },
+        "OSError: fork",
+        {"gunicorn.conf": "workers = 1\n"},
+    ),
+    "hook": (
+        {
+            "site_app": APP.format(version=2),
+            "gunicorn.conf": "def post_worker_init(worker):\n    raise OSError('hook')\n",
+        },
+        "OSError: hook",
+        {"gunicorn.conf": "def post_worker_init(worker):\n    pass\n"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADY)
+def test_code_that_is_not_ready_is_a_page_until_it_is_mended(site: Site, kind: str) -> None:
+    """From the start on; told once, and tried again when a file has changed."""
+    files, words, mended = UNREADY[kind]
+    for name, text in files.items():
+        site.write(name, text)
+    site.start("--ready-path", "/health")
+    page = site.wait_for_failure(words)
+    assert page.status == 500
+    assert "The application is not ready" in page.body.decode()
+    assert (site.ask("POST", "/health").status, site.ask().body) == (500, page.body)
+    for name, text in mended.items():
+        site.write(name, text)
+    site.wait_for_content("a 2")
+    log = site.server.stderr_text()
+    assert log.count("the application is not ready") == 1
+    assert log.count("has changed: restarting") == log.count("reloading\n") == 1
+    assert site.server.stop() == 0
+
+
+def test_broken_settings_are_a_page_until_they_are_mended(site: Site) -> None:
+    """The old workers have told of a change and watch no more; so others show what is wrong, and watch."""
+    site.write("gunicorn.conf", "workers = 1\n")
+    site.start()
+    site.write("gunicorn.conf", "workers = [\n")
+    assert "gunicorn.conf.py" in site.wait_for_failure("SyntaxError").body.decode()
+    site.write("gunicorn.conf", "workers = 2\n")
+    site.wait_for_content("a 1")
+    assert site.server.stop() == 0
 
 
 def test_a_server_stops_while_its_code_is_broken(site: Site) -> None:

@@ -58,15 +58,21 @@ class Nginx:
         self.path = path
 
     def ask(self, target: str = "/", source: str = "127.0.0.1", **fields: str) -> Any:
-        """What tests.apps.proxied says to a client at `source`, on a connection of its own; `id` is nginx's id."""
+        """What tests.apps.proxied says to a client at `source`; `id` is nginx's id."""
+        response, body = self.fetch(target, source, **fields)
+        if response.status != 200:
+            return {"status": response.status}
+        return {**json.loads(body), "status": 200, "id": response.headers["X-Id"].split(", ")[-1]}
+
+    def fetch(
+        self, target: str = "/", source: str = "127.0.0.1", **fields: str
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """A response as it comes, on a connection of its own."""
         client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10, source_address=(source, 0))
         with contextlib.closing(client):
             client.request("GET", target, headers={name.replace("_", "-"): value for name, value in fields.items()})
             response = client.getresponse()
-            body = response.read()
-        if response.status != 200:
-            return {"status": response.status}
-        return {**json.loads(body), "status": 200, "id": response.headers["X-Id"].split(", ")[-1]}
+            return response, response.read()
 
 
 @contextlib.contextmanager

@@ -199,14 +199,30 @@ def test_a_prefix_as_gunicorn_has_it_is_named_once(start_server: ServerFactory) 
     assert count_lines(server.wait_for_log("SCRIPT_NAME"), "SCRIPT_NAME", "forwarded_fields = prefix") == 1
 
 
-def test_a_contradiction_is_refused_and_logged_with_its_peer(start_server: ServerFactory) -> None:
-    server = start_server("tests.apps.echo:app")
-    with Client(server.address) as client:
-        response = client.request(get(b"X-Forwarded-For: 6.6.6.6", b"X-Forwarded-Proto: https", b"X-Forwarded-Ssl: no"))
-        assert response.status == 400
-        port = client.sock.getsockname()[1]
-    log = server.wait_for_log("refused with 400")
-    assert count_lines(log, f"127.0.0.1:{port} refused with 400", "secure_scheme_headers") == 1
+# What a proxy sends, and the client that is told of; a field that cannot be read may be the proxy's own.
+SENT_ON: dict[str, tuple[tuple[bytes, ...], int, str]] = {
+    "a contradiction": ((b"X-Forwarded-For: 6.6.6.6", b"X-Forwarded-Proto: https", b"X-Forwarded-Ssl: no"), 400, ""),
+    "too much": ((b"X-Forwarded-For: 6.6.6.6, 7.7.7.7", b"Content-Length: 9999"), 413, "7.7.7.7"),
+    "too many": ((b"X-Forwarded-For: 6.6.6.6", *[b"A: b"] * 20, b"X-Forwarded-For: 7.7.7.7"), 431, "7.7.7.7"),
+    "no field": ((b"X-Forwarded-For: 6.6.6.6", b"a b"), 400, "6.6.6.6"),
+    "no such field": ((b"X-Forwarded-For: 6.6.6.6", b"X-Forwarded-For: \0"), 400, ""),
+    "one Host too many": ((b"Host: h", b"X-Forwarded-For: 6.6.6.6"), 400, "6.6.6.6"),
+}
+
+
+def test_refusals_are_logged_with_peer_and_client(start_server: ServerFactory) -> None:
+    limits = ("--limit-request-body=1000", "--limit-request-fields=20")
+    server = start_server("tests.apps.echo:app", *limits, "--forwarded-fields=for,proto")
+    expected = []
+    for fields, status, seen in SENT_ON.values():
+        with Client(server.address) as client:
+            assert client.request(get(*fields)).status == status
+            who = f"127.0.0.1:{client.sock.getsockname()[1]} refused with {status}"
+            expected.append(f"{seen} behind {who}" if seen else who)
+    log = server.wait_for_log(expected[-1])
+    found = re.findall(r"\[INFO\] (.* refused with \d+)", log)
+    assert found == expected
+    assert count_lines(log, expected[0], "secure_scheme_headers") == 1
 
 
 def test_files_are_logged_with_the_client(start_server: ServerFactory, tmp_path: Path) -> None:

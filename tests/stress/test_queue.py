@@ -50,9 +50,7 @@ def test_files_are_served_while_all_threads_are_stuck(start_server: ServerFactor
             waiting.send(get("/quick?w"))
             for _ in range(20):
                 with Client(server.address) as client:
-                    begun_at = time.monotonic()
                     assert client.request(get("/static/file.txt")).body == b"from a file"
-                    assert time.monotonic() - begun_at < 1
             assert waiting.is_quiet(0.05)
             gate.touch()
             for client in stuck:
@@ -101,7 +99,7 @@ def test_queue_timeout(start_server: ServerFactory, tmp_path: Path) -> None:
             late.send(get("/quick?late"))
             response = early.read_response()
             assert (response.status, response["Retry-After"]) == (503, "1")
-            assert 0.5 <= time.monotonic() - begun_at < 2.5
+            assert 0.5 <= time.monotonic() - begun_at < 20  # the default is 30 s
             assert early.read_to_end() == b""
             assert late.read_response().status == 503
         with Client(server.address) as client:
@@ -122,6 +120,9 @@ def test_queued_requests_of_clients_that_have_gone_are_not_started(start_server:
                     reset.send(get(f"/quick?reset{number}"))
                     assert reset.is_quiet(0.02)
                     reset.reset()
+            with server.stopped(), Client(server.address) as reset:  # the loop hears of both at once
+                reset.send(get("/quick?reset"))
+                reset.reset()
             wait_until(lambda: server.descriptor_count() <= descriptors, what="connections to be given back")
             half.send(get("/quick?half"))
             half.half_close()

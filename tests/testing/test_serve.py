@@ -373,7 +373,7 @@ def test_an_object_stays_what_it_is_with_hup(run: Run) -> None:
 AGAIN = """
 import atexit
 print("runs", flush=True)
-atexit.register(lambda: print("exit", os.getppid() == PARENT, flush=True))
+atexit.register(lambda: os.write(1, f"exit {os.getppid() == PARENT}\\n".encode()))  # whole: two may end at once
 PARENT = os.getppid()
 handler = lambda number, frame: None
 signal.signal(signal.SIGTERM, handler)
@@ -418,7 +418,7 @@ def test_a_program_that_is_broken_meanwhile_goes_on(run: Run) -> None:
 
 
 def test_an_object_is_loaded_again_by_reload(run: Run) -> None:
-    """Also after a mistake, and after a reload."""
+    """Also after a mistake, which is shown until it is mended, like code that is named."""
     program = run(AGAIN % "reload=True")
     address = program.address()
 
@@ -430,10 +430,12 @@ def test_an_object_is_loaded_again_by_reload(run: Run) -> None:
     program.change("environ['PATH_INFO']", "'two'")
     wait_until(lambda: body().startswith("two in "), END_S, "the second code")
     program.change("def app(", "def app((")
-    wait_until(lambda: "SyntaxError" in program.log, END_S, "the mistake in the log")
-    assert body().startswith("two in ")
-    wait_until(lambda: program.log.count("reloading") == 1, END_S, "workers that watch again")
-    program.change("def app((", "def app(")
+    wait_until(lambda: "SyntaxError" in body(), END_S, "the page of the mistake")
+    assert "The application cannot be loaded" in body()
+    assert "SyntaxError" in program.log
+    program.change("def app((", "raise KeyError('second')\ndef app(")
+    wait_until(lambda: "KeyError: &#x27;second&#x27;" in body(), END_S, "the page of another mistake")
+    program.change("raise KeyError('second')\ndef", "def")
     program.change("'two'", "'three'")
     wait_until(lambda: body().startswith("three in "), END_S, "the third code")
     assert program.end() == 0
