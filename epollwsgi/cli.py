@@ -254,6 +254,7 @@ def make_plan(loaded: Loaded, target_text: str) -> Plan:
         locate=loaded.locate,
         notes=tuple(loaded.notes),
         found=tuple(loaded.found),
+        paths=tuple(loaded.paths),
     )
 
 

@@ -222,8 +222,8 @@ class Crew:
                 while seat not in self.at_work:
                     sleep(0)  # the watch is between taking the token and noting it
                 return True
-            except Exception:  # a fault of our own costs what it was about, never the worker
-                self._log("a turn of the loop failed", shorten(traceback.format_exc()))
+            except Exception as error:  # a fault of our own costs what it was about, never the worker
+                self._log(f"a turn of the loop failed: {type(error).__name__}", shorten(traceback.format_exc()))
         if self._main_wants:
             self._main.give(Order.END)
         elif self._main in self.at_work:

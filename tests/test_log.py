@@ -10,6 +10,7 @@ import re
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -352,3 +353,33 @@ def test_lines_of_many_threads_stay_whole_and_are_counted(descriptors: contextli
     others = sum(text in ("something to read", "the rest of a line", "the end") for text in texts)
     assert said + lost + others == count_each * most + 3
     assert lost
+
+
+def test_a_child_does_not_wait_for_threads_that_it_does_not_have(path: Path, descriptors: contextlib.ExitStack) -> None:
+    """One was writing as the process was forked; the first line waits a moment for it, the others do not."""
+    log = ErrorLog(open_sink(path, descriptors))
+    turn = log._sink.turn
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with turn:
+            has_begun.set()
+            may_end.wait(20)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert has_begun.wait(20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forks beside threads: Python 3.12
+        pid = os.fork()
+    if not pid:
+        log.info("a line")
+        os._exit(not turn._lock.acquire(blocking=False))
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        may_end.set()
+        thread.join(20)
+    assert path.read_text().endswith("a line\n")
+    with turn:
+        pass

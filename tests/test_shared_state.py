@@ -48,16 +48,22 @@ SHARED = (
         "goes with the baton; a thread that has lost the loop touches nothing",
     ),
     Row("output", ("is_owned", "state", "outbox"), "loop, or one call's thread", "one way back: the loop's inbox"),
+    Row("output", ("gone",), "loop and the call's thread", "only ever set"),
     Row("routes", ("last", "is_quick", "is_slow"), "whoever made the call", "hints: each value is replaced whole"),
     Row("spool", ("used", "_lock"), "whoever spools", "`_lock`"),
     Row("helper", ("_jobs", "_thread"), "loop puts, thread takes", "`SimpleQueue`; results by `loop.call_soon`"),
+    Row("service", ("_reports_later",), "whoever writes a limited line; loop", "asked twice, it reports once more"),
     Row("scoreboard", ("_map",), "each worker its slot, master reads", "aligned words of shared memory"),
     Row("logs/access_log", ("entries", "_flushing"), "any thread appends, one flushes", "`_flushing` is only tried"),
+    Row("logs/error_log", ("_kinds",), "whoever writes a limited line; loop", "counts that may miss one, no more"),
     Row("logs/sink", ("lost_count", "rest", "turn", "_lock"), "whoever writes a line", "one at a time, by `turn`"),
     Row("logs/writer", ("_queue", "_thread", "lost_count", "_lock"), "any thread puts, one writes", "`_lock`"),
     Row("logs/reopening", (), "a thread for each USR1", "handlers of `logging` have locks of their own"),
+    Row("process/station", ("_has_asked",), "loop; calls, by their hooks", "the master takes the first"),
     Row("process/reloader", (), "a thread watches files", "says once, by `on_change`, that one has changed"),
+    Row("process/sources", ("LOADED", "BEFORE"), "who imports; who watches", "one atomic operation of a dict"),
     Row("process/sources", ("_told",), "worker tells once, watching thread takes", "one value, replaced whole"),
+    Row("process/broken_page", ("application", "traceback"), "loop; whoever made the call", "each is replaced whole"),
     Row("process/engines", ("_stop",), "watching thread", "`Event`, for the library it uses"),
     Row("process/background", ("_ready", "_thread", "_lock"), "thread of the server; its test", "`Event`; `_lock`"),
 )  # fmt: skip
@@ -100,8 +106,8 @@ def primitives_in(module: str) -> Iterator[tuple[str, str]]:
 
 
 def attributes_of(module: str) -> set[str]:
-    """All that the module's objects have: what is assigned to an attribute, or declared in a class."""
-    found = set()
+    """All that the module and its objects have: what is assigned to an attribute, or to a name of the module."""
+    found = {node.target.id for node in parse(module).body if isinstance(node, ast.AnnAssign)}  # type: ignore[union-attr]
     for node in ast.walk(parse(module)):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             found.add(node.attr)

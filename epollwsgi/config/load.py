@@ -53,6 +53,7 @@ class Loaded:
     sources: dict[str, str] = field(default_factory=dict)
     item_sources: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of settings that have several values
     files: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)  # of these files, but for modules
     found: list[str] = field(default_factory=list)  # those among them that nobody has named
     notes: list[str] = field(default_factory=list)
     ignored: dict[str, str] = field(default_factory=dict)
@@ -113,6 +114,7 @@ def load(
         section = read_toml(PYPROJECT, SECTION)
         if section is not None:
             loaded.files.append(section[0].label)
+            loaded.paths.append(os.path.abspath(PYPROJECT))
             loaded.found.append(PYPROJECT)
             loaded.set(*section)
     gunicorn_file = load_file(loaded, command_line, environ, gunicorn_args or {}, in_force)
@@ -192,6 +194,8 @@ def load_file(
     put_first()
     module = path.removeprefix("python:") if path.startswith("python:") else ""
     path = path.removeprefix("file:")
+    if not module:
+        loaded.paths.append(os.path.abspath(path))
     in_python = bool(module) or not path.endswith(".toml")
     if in_python:
         names = read_module(module) if module else read_python(path)

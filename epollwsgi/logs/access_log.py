@@ -27,7 +27,7 @@ from functools import cached_property
 from time import monotonic, time
 from typing import Protocol
 
-from epollwsgi.logs.atoms import build_atoms, capture_atoms
+from epollwsgi.logs.atoms import LINE, build_atoms, capture_atoms
 from epollwsgi.logs.entry import (
     PENDING_COUNT,
     Asked,
@@ -46,6 +46,7 @@ from epollwsgi.logs.format import METHOD, MOMENT, REQUEST, CompiledFormat, Entry
 from epollwsgi.logs.sink import Sink
 
 Observer = Callable[[Sequence[Entry]], None]
+Passes = Callable[[dict[str, object]], bool]
 
 
 class AccessTarget(Protocol):
@@ -78,8 +79,10 @@ class FileTarget(Sink):
     def write_lines(self, lines: list[str]) -> None:
         """See AccessTarget."""
         lines.append("")
-        if self.write("\n".join(lines).encode("utf-8", "backslashreplace")) and self.lost_count:
-            lost, self.lost_count = self.lost_count, 0
+        with self.turn:
+            lost = self.lost_count if self.write("\n".join(lines).encode("utf-8", "backslashreplace")) else 0
+            self.lost_count -= lost
+        if lost:
             self._errors.warning(f"{lost} lines of the access log were lost: {self.lost_reason}")
 
     def write_atoms(self, atoms: list[dict[str, object]]) -> None:
@@ -114,11 +117,12 @@ class AccessLog:
         self._flushing = threading.Lock()
         self._has_failed = False
         self._replaced: list[AccessTarget] = []
+        self._passes: Passes | None = None
         self._settle()
 
     def _settle(self) -> None:
         """What follows from the targets."""
-        self._wants_atoms = any(target.wants_atoms for target in self.targets)
+        self._wants_atoms = self._passes is not None or any(target.wants_atoms for target in self.targets)
         self._is_plain = self._format.capture is None and not self._wants_atoms
         self.make_entry: Make = make_entry if self._is_plain else self._make_long_entry
 
@@ -133,6 +137,11 @@ class AccessLog:
             self._replaced += self.targets
             self.targets.clear()
         self.targets.append(target)
+        self._settle()
+
+    def sift(self, passes: Passes) -> None:
+        """Only responses whose atoms pass get a line. Called before `note` is asked for."""
+        self._passes = passes
         self._settle()
 
     def close(self, *, is_refused: bool = False) -> None:
@@ -222,8 +231,12 @@ class AccessLog:
         except Exception:  # an application has put objects into environ where texts belong
             entries = [make_texts(entry) for entry in entries]
             lines = self._format.build_lines(entries, zero_s)
-        for target in self.targets:
+        atoms = build_atoms(entries, zero_s, lines) if self._wants_atoms else []
+        if self._passes is not None:
+            atoms = [one for one in atoms if self._passes(one)]
+            lines = [str(one[LINE]) for one in atoms]
+        for target in self.targets if lines else ():
             if target.wants_atoms:
-                target.write_atoms(build_atoms(entries, zero_s, lines))
+                target.write_atoms(atoms)
             else:
                 target.write_lines(lines[:])

@@ -40,7 +40,7 @@ Raised = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 def shorten(text: str) -> str:
-    """The end of a traceback, the beginnings of its lines: the last of them begins with the name of the exception."""
+    """The end of a traceback, the beginnings of its lines."""
     size = TRACEBACK_LINE_SIZE
     lines = [line if len(line) <= size else line[:size] + "..." for line in text.split("\n")]
     return "\n".join(lines)[-TRACEBACK_SIZE:]
@@ -71,6 +71,7 @@ class ErrorLog:
         self._clock = clock
         self._kinds: dict[str, list[float]] = {}  # kind -> [second, lines written in it, lines held back since]
         self._targets: list[ErrorTarget] = []
+        self._beside: ErrorTarget | None = None  # the handlers of a logger: its own records have been there
         self._has_lines = True  # events are written as lines
         self.is_capturing = False
         self.on_workers: Callable[[int], None] | None = None
@@ -82,9 +83,14 @@ class ErrorLog:
         """Where it is written."""
         return self._sink.fd
 
-    def add_target(self, target: ErrorTarget, takes_over_at: int = 0) -> None:
-        """Events go there too; with a level other than 0 they go there in place of the file, from that level on."""
+    def add_target(self, target: ErrorTarget, takes_over_at: int = 0, *, is_beside: bool = False) -> None:
+        """Events go there too; with a level other than 0 they go there in place of the file, from that level on.
+
+        is_beside: but not what has been a record already, see `write`.
+        """
         self._targets.append(target)
+        if is_beside:
+            self._beside = target
         if takes_over_at:
             self._has_lines = False
             self._least = takes_over_at
@@ -205,9 +211,19 @@ class ErrorLog:
             count[2] = 0
 
     def write(
-        self, level: str, message: str, detail: str = "", *, error: Raised | None = None, least: int | None = None
+        self,
+        level: str,
+        message: str,
+        detail: str = "",
+        *,
+        error: Raised | None = None,
+        least: int | None = None,
+        is_record: bool = False,
     ) -> None:
-        """One line, and below it `detail` as it is.  error: whose traceback that is.  least: replaces loglevel."""
+        """One line, and below it `detail` as it is.  error: whose traceback that is.  least: replaces loglevel.
+
+        is_record: of a logger, whose handlers have it.
+        """
         if LEVELS[level] < (self._least if least is None else least):
             return
         message = UNSAFE_LINE.sub(escape_match, message)
@@ -215,7 +231,8 @@ class ErrorLog:
         if self._has_lines:
             self._write_lines(level, message, detail)
         for target in self._targets:
-            target.write_event(level, message, detail, error)
+            if not is_record or target is not self._beside:
+                target.write_event(level, message, detail, error)
 
     def _write_lines(self, level: str, message: str, detail: str) -> None:
         head = strftime("[%Y-%m-%d %H:%M:%S %z]", localtime()) + f" [{os.getpid()}] "

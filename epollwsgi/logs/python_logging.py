@@ -81,6 +81,9 @@ class Configuration:
             self.put_in_place()
         finally:
             kind._open = before
+        if self.is_wary:
+            for handler in file_handlers():  # also those that open their file with their first record
+                make_wary(handler)
 
     def _open(self, handler: logging.FileHandler, call: Callable[[logging.FileHandler], Any]) -> Any:
         """In the place of FileHandler._open, while handlers are made."""

@@ -35,9 +35,13 @@ class Turn:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self._pid = os.getpid()
 
     def __enter__(self) -> None:
-        self._lock.acquire(timeout=TURN_PATIENCE_S)
+        if not self._lock.acquire(timeout=TURN_PATIENCE_S) and self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._lock = threading.RLock()  # or each line of the child would wait
+            self._lock.acquire()
 
     def __exit__(self, *raised: object) -> None:
         with suppress(RuntimeError):  # it could not be had

@@ -4,8 +4,10 @@ Under gunicorn an application finds loggers with a handler and a level there, an
 a handler stands in that writes into the log. Nothing is imported for this: it waits until the application imports
 `logging`. What an application that gives them handlers of its own gets, decided once it is loaded:
 
-    gunicorn.error    events, if the handler that stood in is gone, and then the log has them no more
+    gunicorn.error    events; without the handler that stood in, the log has them no more
     gunicorn.access   lines, if an access log is asked for; without the handler that stood in, the log has them no more
+
+Filters of gunicorn.access hold for its lines, wherever they go.
 
 Called by `process.boot` and `process.start`, unless the operator configures logging.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -108,29 +111,65 @@ def write_record(errors: ErrorLog, record: logging.LogRecord) -> None:
 
         rest += "\n" + "".join(format_exception(*record.exc_info))
     level = max((name for name in LEVELS if LEVELS[name] <= record.levelno), key=LEVELS.__getitem__, default="debug")
-    errors.write(level, first, rest.strip("\n"), least=0)
+    errors.write(level, first, rest.strip("\n"), least=0, is_record=True)
 
 
 def adopt(errors: ErrorLog, access: AccessLog | None) -> None:
     """Called when the application is loaded: the logs go to handlers that it has given the loggers."""
     if "logging" not in sys.modules:
         return
-    given = [logger for logger in loggers_of(NAMES) if not any(map(is_stand_in, logger.handlers))]
+    given = loggers_of(NAMES)
     given_access = loggers_of(ACCESS_NAMES) if access is not None else []
+    if access is not None:
+        sift(access)
     if not given and not given_access:
         return
     from epollwsgi.logs.python_logging import Handlers, LoggingAccess, LoggingErrors
 
     handlers = Handlers(None, errors.warning)
-    error_logger = given[0] if given else None
-    least = error_logger.getEffectiveLevel() if error_logger is not None else 0
-    errors.add_target(LoggingErrors(handlers, error_logger), least)
+    if given:
+        logger, is_beside = adopted(given[0])
+        least = 0 if is_beside else logger.getEffectiveLevel()
+        errors.add_target(LoggingErrors(handlers, logger), least, is_beside=is_beside)
+    else:
+        errors.add_target(LoggingErrors(handlers, None))
     if access is not None and given_access:
-        logger = given_access[0]
+        logger, is_beside = adopted(given_access[0])
+        access.add_target(LoggingAccess(handlers, logger), is_alone=not is_beside)
+
+
+def sift(access: AccessLog) -> None:
+    """Filters of the loggers, or of what stands in for their handlers, keep lines out of the log, as in gunicorn."""
+    import logging
+
+    for logger in map(logging.getLogger, ACCESS_NAMES):
         beside = list(filter(is_stand_in, logger.handlers))
-        for handler in beside:  # what it would write is written already
-            logger.removeHandler(handler)
-        access.add_target(LoggingAccess(handlers, logger), is_alone=not beside)
+        filters = [one for owner in (logger, *beside) for one in owner.filters]
+        if beside and filters:
+            access.sift(partial(passes, logger, [logger, *beside]))
+            return
+
+
+def passes(logger: logging.Logger, owners: Sequence[logging.Filterer], atoms: dict[str, object]) -> bool:
+    """Whether all filters let a line through; it is not lost by their own faults."""
+    record = logger.makeRecord(logger.name, LEVELS["info"], "", 0, "%(line)s", (atoms,), None)
+    try:
+        return all(owner.filter(record) for owner in owners)
+    except Exception:
+        return True
+
+
+def adopted(logger: logging.Logger) -> tuple[logging.Logger, bool]:
+    """A logger, without a handler that stands in: what that would write is in the log already; and whether one does."""
+    import logging
+
+    given = [handler for handler in logger.handlers if not is_stand_in(handler)]
+    if len(given) == len(logger.handlers):
+        return logger, False
+    own = logging.Logger(logger.name, logger.getEffectiveLevel())
+    own.handlers, own.filters = given, logger.filters
+    own.parent, own.propagate = logger.parent, logger.propagate
+    return own, True
 
 
 def loggers_of(names: Sequence[str]) -> list[logging.Logger]:

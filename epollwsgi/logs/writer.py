@@ -22,6 +22,7 @@ Item = TypeVar("Item")
 Line = TypeVar("Line")
 
 MOST_WAITING: Final = 512  # items; each is a line of the error log, or up to LINES_PER_ITEM of the access log
+OWN_WAITING: Final = 16  # beyond these, for what the thread itself has to say: reports, not to be lost in turn
 LINES_PER_ITEM: Final = 64
 ITEM_SIZE: Final = 16 * 1024  # characters; clients choose how long lines are, and a queue of them must stay small
 FORK_PATIENCE_S: Final = 0.2
@@ -71,7 +72,8 @@ class Writer(Generic[Item]):
     def put(self, item: Item, count: int = 1) -> None:
         """Have an item written that stands for so many lines."""
         with self._lock:
-            if self._queue.qsize() >= MOST_WAITING:
+            is_own = threading.current_thread() is self._thread
+            if self._queue.qsize() >= MOST_WAITING + (OWN_WAITING if is_own else 0):
                 self._lose(count, "it does not keep up")
             elif self._has_thread():
                 self._queue.put((item, count))

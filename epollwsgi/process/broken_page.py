@@ -179,6 +179,7 @@ class Replaceable:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         try:
             return self.application(environ, start_response)
-        except Exception:
-            self.traceback = traceback.format_exc()
+        except Exception as error:
+            frames = error.__traceback__ and error.__traceback__.tb_next  # without this one
+            self.traceback = "".join(traceback.format_exception(type(error), error, frames))
             raise

@@ -50,8 +50,8 @@ class Plan:
 
     application: where it is loaded already.  describe: the banner, given the addresses.  notes: what it tells of the
     settings.  warnings: what the log tells of them.  locate: a mistake in a setting with the place where it stands
-    before it.  found: the settings files that nobody has named.  failure: with `reload`, why there is no such
-    application now, though there was one.
+    before it.  found: the settings files that nobody has named.  paths: of all settings files.  failure: with `reload`,
+    why there is no such application now.
     """
 
     settings: Settings
@@ -63,6 +63,7 @@ class Plan:
     locate: Callable[[ConfigError], ConfigError] = lambda error: error
     notes: Sequence[str] = ()
     found: Sequence[str] = ()
+    paths: Sequence[str] = ()
     failure: str = ""
 
 

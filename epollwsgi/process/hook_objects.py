@@ -19,6 +19,8 @@ from epollwsgi.config.values import Bind, TCPBind, UnixBind
 from epollwsgi.wsgi import Application
 
 if TYPE_CHECKING:
+    import logging
+
     from epollwsgi.logs.error_log import ErrorLog
 
 # --- the log --------------------------------------------------------------------------------------------------------
@@ -56,6 +58,13 @@ class HookLog:
     def exception(self, message: object, *arguments: object, **keywords: object) -> None:
         """As logging has it: an error, with the traceback of the exception being handled."""
         self._write("error", message, arguments, {"exc_info": True, **keywords})
+
+    @property
+    def access_log(self) -> logging.Logger:
+        """gunicorn's logger of that log, for filters that it shall have."""
+        from logging import getLogger
+
+        return getLogger("gunicorn.access")
 
     def _write(self, level: str, message: object, arguments: tuple[Any, ...], keywords: Mapping[str, object]) -> None:
         if not self._log.is_on(level):

@@ -263,7 +263,7 @@ class Master:
             elif "replace" in message and not child.replace:
                 child.replace = str(message["replace"])
                 self.log.info(f"worker {child.pid} is to be replaced ({child.replace})")
-            elif "changed" in message:
+            elif "changed" in message and self._turnover.heeds(child):
                 self.log.info(f"{message['changed']} has changed: restarting")
                 self._turnover.is_reload_wanted = True
 

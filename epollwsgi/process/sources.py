@@ -50,6 +50,17 @@ def signature(path: str) -> Signature | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
+def is_out_of_reach(path: str) -> bool:
+    """True where nobody lets this process see whether it has changed."""
+    try:
+        os.stat(path)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
+
+
 def loaded_signature(path: str) -> Signature | None:
     """What a file was when it was loaded, or when that began, or else is."""
     return LOADED.get(path, BEFORE.get(path, signature(path)))
@@ -107,6 +118,12 @@ def note_loaded() -> None:
         path = source_of(file)
         if not is_own(path):
             LOADED[path] = signature(path)
+
+
+def note_files(paths: Iterable[str]) -> None:
+    """In the master, before it reads these files, or after: a change from now on is one to its next workers."""
+    for path in paths:
+        LOADED[path] = signature(path)
 
 
 def source_of(file: str) -> str:
@@ -303,7 +320,7 @@ class Sources:
     def _add(self, path: str, loaded: Signature | None) -> None:
         if path in self.files:
             return
-        self.files[path] = loaded
+        self.files[path] = None if is_out_of_reach(path) else loaded  # the master may have seen it, with other rights
         self.directories.add(os.path.dirname(path))
         if os.path.islink(path):
             target = os.path.realpath(path)

@@ -38,8 +38,6 @@ from epollwsgi.process.upgrade import State
 from epollwsgi.scoreboard import Scoreboard, Slot
 
 if TYPE_CHECKING:
-    from wsgiref.types import WSGIApplication
-
     from epollwsgi.logs.error_log import ErrorLog
 
 Read = Callable[[Plan | None], Plan]
@@ -73,6 +71,7 @@ class Server:
     def run(self) -> int:
         """See `run_master`."""
         plan = self._read(None)
+        watch_settings(plan)
         if plan.settings.daemon and self._state is None:
             self._parting = daemon.detach()
         try:
@@ -153,7 +152,11 @@ class Server:
 
         loads: load an application that is preloaded.  failure: as a Plan has it; the settings are the old one's then.
         """
-        plan = replace(old.plan, failure=failure) if failure else self._read(old.plan)
+        if failure:
+            plan = replace(old.plan, failure=failure)
+        else:
+            watch_settings(old.plan)  # what is saved while they are read counts too
+            plan = self._read(old.plan)
         tell_news(plan, old.plan, old.error_log)
         try:
             return self._build(plan, number, by_key(old.listeners), loads and not failure)
@@ -174,7 +177,7 @@ class Server:
                 if not configures_logging(settings):
                     stand_in(error_log, settings.loglevel, access_for_loggers(settings, access_log))
                 with captured_output(settings, error_log):
-                    plan = replace(plan, application=preload(plan))
+                    plan = preload(plan, error_log)
         except BaseException:
             for listener in listeners:
                 if all(listener not in group for group in kept.values()):
@@ -284,6 +287,14 @@ class Server:
         set_title(f"{plan.settings.proc_name or 'epollwsgi'}: master [{plan.application_name or 'static'}]")
 
 
+def watch_settings(plan: Plan) -> None:
+    """With --reload: workers that are started from now on watch the settings files, and know them as they are now."""
+    if plan.settings.reload:
+        from epollwsgi.process.sources import note_files
+
+        note_files(plan.paths)
+
+
 def tell_news(plan: Plan, old: Plan, log: ErrorLog) -> None:
     """What the settings that were read again give rise to and did not before."""
     for name in [name for name in plan.found if name not in old.found]:
@@ -316,14 +327,24 @@ def captured_output(settings: Settings, log: ErrorLog) -> Iterator[None]:
         log.release()
 
 
-def preload(plan: Plan) -> WSGIApplication:
-    """The application, loaded once for all workers. Raises StartError."""
+def preload(plan: Plan, log: ErrorLog) -> Plan:
+    """With the application, loaded once for all workers; with --reload, why there is none. Raises StartError."""
     import gc
 
     from epollwsgi import importer
 
     importer.prepare_path(plan.settings.pythonpath)
-    application = importer.load_checked(plan.application_name, plan.settings)
+    if plan.settings.reload:
+        from epollwsgi.process.sources import note_loading
+
+        note_loading()
+    try:
+        application = importer.load_checked(plan.application_name, plan.settings, plan.static_source)
+    except StartError as error:
+        if not plan.settings.reload:
+            raise
+        log.write("error", "the application cannot be loaded", str(error))
+        return replace(plan, failure=str(error))
     gc.collect()
     gc.freeze()  # the pages of what was loaded stay shared: the collector of a worker does not write into them
-    return application
+    return replace(plan, application=application)

@@ -97,6 +97,13 @@ class Turnover:
             else:
                 self._begin_reload()
 
+    def heeds(self, child: Child) -> bool:
+        """Whether a change that a worker tells of is news: what follows it, or a dry run, is loaded after all changes.
+
+        If that fails, those who show why know the files as they were when it began.
+        """
+        return not child.generation.is_over and self._dry_run is None
+
     def _is_loaded_here(self) -> bool:
         """Whether the master has the application, which only another image of it can load again.
 
@@ -196,9 +203,10 @@ class Turnover:
         self._tools.notifier.reloading()
         log.info("upgrading: a dry run comes first")
         if self._master.settings.reload:
-            from epollwsgi.process.sources import note_loaded
+            from epollwsgi.process.sources import note_files, note_loaded
 
             note_loaded()  # if the dry run fails, what is saved meanwhile may mend it
+            note_files(self._fleet.current.plan.paths)
         try:
             self._dry_run = upgrade.start_dry_run(self._tools.origin)
         except OSError as error:

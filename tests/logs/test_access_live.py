@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -313,6 +314,24 @@ def test_queue_that_is_full_and_a_client_that_left_it(start_server: ServerFactor
     # Whoever takes it out of the queue may not have heard of the reset yet.
     outcome = next(line for line in lines if left in line)
     assert outcome in {f"{status} 127.0.0.1 {left}" for status in ("499 0", "200 0", "200 5")}
+
+
+def test_client_that_left_with_its_request_is_not_answered(start_server: ServerFactory, tmp_path: Path) -> None:
+    """Request and reset come in one turn of the loop, and no thread is free."""
+    logged = start_logged(start_server, tmp_path, "--threads", "1")
+    gate = tmp_path / "gate"
+    with hold(logged.server, gate), Client(logged.server.address) as leaving, Client(logged.server.address) as other:
+        wait_until(Path(f"{gate}.begun").exists, what="the call")
+        for client in (leaving, other):
+            client.request(b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n")
+        os.kill(logged.server.worker_pid, signal.SIGSTOP)
+        leaving.send(b"GET /plain HTTP/1.1\r\nHost: h\r\n\r\n")
+        leaving.reset()
+        os.kill(logged.server.worker_pid, signal.SIGCONT)
+        other.request(b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n")
+        gate.touch()
+        lines = logged.wait_for_lines(5)
+    assert [line for line in lines if "/plain" in line] == ["499 0 127.0.0.1 GET /plain HTTP/1.1"]
 
 
 def test_call_that_is_given_up_has_one_line(start_server: ServerFactory, tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_a_fault_of_the_loop_is_logged_with_its_traceback_which_is_short(
     server.wait_for_log("ValueError")
     assert server.stop() == 0
     lines = server.stderr_text().splitlines()
-    start = next(number for number, line in enumerate(lines) if line.endswith("[ERROR] a turn of the loop failed"))
+    start = next(number for number, line in enumerate(lines) if line.endswith("a turn of the loop failed: ValueError"))
     end = next(number for number, line in enumerate(lines) if line.startswith("ValueError"))
     assert re.fullmatch(r"ValueError: x{1000,1100}\.\.\.", lines[end])
     assert 3 < end - start < 100

@@ -131,7 +131,8 @@ def test_links_of_others_are_not_followed(directory: Path) -> None:
 
 
 def link_by_nobody(path: Path, target: Path) -> None:
-    path.rename(f"{path}.old")
+    if path.exists():
+        path.rename(f"{path}.old")
     path.symlink_to(target)
     os.lchown(path, NOBODY, NOBODY)
 
@@ -144,11 +145,16 @@ def test_root_opens_no_link_again_that_the_user_of_its_workers_has_put_there(
     (directory / "private").mkdir(mode=0o700)
     target = directory / "private" / "target"
     target.write_text("")
-    handlers = {"h": {"class": "logging.FileHandler", "filename": f"{directory}/handled"}}
-    configuration = {"version": 1, "handlers": handlers, "loggers": {"shop": {"handlers": ["h"]}}}
+    link_by_nobody(directory / "late", target)
+    handlers: dict[str, object] = {"h": {"class": "logging.FileHandler", "filename": f"{directory}/handled"}}
+    handlers["l"] = {"class": "logging.FileHandler", "filename": f"{directory}/late", "delay": True}
+    configuration = {
+        "version": 1, "handlers": handlers, "loggers": {"shop": {"handlers": ["h"]}, "late": {"handlers": ["l"]}}
+    }  # fmt: skip
     (directory / "logging.json").write_text(json.dumps(configuration))
     (directory / "shop.py").write_text(
-        "import logging\nlogging.getLogger('own').addHandler(logging.FileHandler('own'))\n"
+        "import contextlib, logging\nlogging.getLogger('own').addHandler(logging.FileHandler('own'))\n"
+        "with contextlib.suppress(PermissionError): logging.getLogger('late').error('as root')\n"
         "from tests.apps.logged import app\n"
     )
     paths = [directory / name for name in ("errors", "access", "handled", "own")]

@@ -128,11 +128,14 @@ def test_without_reload_nothing_is_watched(site: Site) -> None:
 
 
 def test_every_worker_has_the_new_code(site: Site) -> None:
+    """All three tell of the change; it is reloaded once."""
     site.start("-w", "3")
     site.write("part", "VALUE = 'b'\n")
     site.wait_for_content("b 1")
     for _ in range(30):
         assert site.ask().body == b"b 1"
+    site.server.stop()
+    assert site.server.stderr_text().count("reloading\n") == 1
 
 
 def test_clients_that_keep_their_connection_see_the_new_code(site: Site) -> None:
@@ -219,10 +222,11 @@ def test_another_failure_is_another_page(site: Site) -> None:
     assert first[MARK] != second[MARK]
 
 
-def test_a_server_starts_with_broken_code(site: Site) -> None:
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["loaded", "preloaded"])
+def test_a_server_starts_with_broken_code(site: Site, options: tuple[str, ...]) -> None:
     """What is missing is made, then mended: --reload waits for its author."""
     site.write("site_app", "import helpers\nfrom helpers import app\n")
-    site.start()
+    site.start(*options)
     site.wait_for_failure("helpers")
     site.write("helpers", "app = 1 +\n")
     site.wait_for_failure("SyntaxError")
@@ -282,6 +286,7 @@ def test_code_that_is_not_ready_is_a_page_until_it_is_mended(site: Site, kind: s
     page = site.wait_for_failure(words)
     assert page.status == 500
     assert "The application is not ready" in page.body.decode()
+    assert "epollwsgi/process" not in page.body.decode(), "frames of the server"
     assert (site.ask("POST", "/health").status, site.ask().body) == (500, page.body)
     for name, text in mended.items():
         site.write(name, text)
@@ -300,6 +305,27 @@ def test_broken_settings_are_a_page_until_they_are_mended(site: Site) -> None:
     assert "gunicorn.conf.py" in site.wait_for_failure("SyntaxError").body.decode()
     site.write("gunicorn.conf", "workers = 2\n")
     site.wait_for_content("a 1")
+    assert site.server.stop() == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["loaded", "preloaded"])
+def test_a_settings_file_that_is_no_code_is_watched_too(site: Site, options: tuple[str, ...]) -> None:
+    """Also where it is somewhere else than the code, and while it is not there at all."""
+    (site.directory / "conf").mkdir()
+    other = site.directory / "conf/more.toml"
+    write_whole(site.directory / "pyproject.toml", "[tool.epollwsgi]\nconfig = 'conf/more.toml'\n")
+    write_whole(other, "raw_env = ['V=1']\n")
+    site.write("part", "import os\nVALUE = os.environ.get('V')\n")
+    site.start(*options)
+    site.wait_for_content("1 1")
+    write_whole(other, "raw_env = [\n")
+    site.wait_for_failure("conf/more.toml:1: not TOML")
+    write_whole(other, "raw_env = ['V=2']\n")
+    site.wait_for_content("2 1")
+    other.unlink()
+    site.wait_for_failure("conf/more.toml: No such file or directory")
+    write_whole(other, "raw_env = ['V=3']\n")
+    site.wait_for_content("3 1")
     assert site.server.stop() == 0
 
 

@@ -114,6 +114,29 @@ def test_the_files_of_a_traceback_are_watched(tmp_path: Path) -> None:
     assert str(broken) in found.changes()
 
 
+def test_what_a_worker_may_not_see_has_not_changed(tmp_path: Path) -> None:
+    """The master read it as root; to the workers' user it is as good as gone, from the start on."""
+    place = tmp_path / "private"
+    place.mkdir()
+    (place / "settings.toml").write_text("")
+    script = (
+        "import os, sys\n"
+        "from epollwsgi.process.sources import Sources, note_files\n"
+        "note_files(sys.argv[1:])\n"
+        "os.chmod(os.path.dirname(sys.argv[1]), 0)\n"
+        "if os.geteuid() == 0:\n"
+        "    os.seteuid(65534)\n"
+        "found = Sources()\n"
+        "print(sys.argv[1] in found.files, sys.argv[1] in found.changes())\n"
+    )
+    command = [sys.executable, "-c", script, str(place / "settings.toml")]
+    try:
+        done = subprocess.run(command, env=clean_environment(), timeout=60, capture_output=True, text=True, check=True)
+    finally:
+        place.chmod(0o700)
+    assert done.stdout == "True False\n"
+
+
 def test_bytecode_of_a_file_that_was_saved_just_now_is_not_used(tmp_path: Path) -> None:
     """Two saves within a second, with the same size, have the same bytecode for all that the interpreter knows."""
     script = (

@@ -110,6 +110,6 @@ def test_end_while_a_call_is_stuck(start_server: ServerFactory, tmp_path: Path, 
             assert other.request(get("/quick?0")).status == 200
             stuck.send(get(f"/gate?{tmp_path / 'never'}"))
             assert stuck.is_quiet(0.1)
-            assert server.stop(number) == 0
+            assert server.stop(number, timeout_s=20) == 0  # by default graceful_timeout is 30 s
 
     run_for_each(start_each(start_server, "tests.apps.dispatch:app", "--graceful-timeout", "1"), check)

@@ -36,7 +36,7 @@ def test_504_while_the_thread_is_stuck(start_server: ServerFactory, tmp_path: Pa
             response = stuck.read_response()
             assert response.status == 504
             assert "close" in response.tokens
-            assert time.monotonic() - begun_at >= 0.5
+            assert 0.5 <= time.monotonic() - begun_at < 20, "the default is 30 s"
             assert stuck.read_to_end() == b""
             assert other.request(get("/static/file.txt")).body == b"from a file"
             other.send(get("/quick?other"))
@@ -126,7 +126,7 @@ def test_slow_request_is_logged_once_with_its_stack(start_server: ServerFactory,
             client.send(get(f"/gate?{gate}"))
             log = server.wait_for_log("in wait_for_file")
             assert f"GET /gate?{gate}" in log
-            assert "slow_request_time" in log
+            assert "(slow_request_time = 0.4)" in log
             assert client.is_quiet(0.8)
             gate.touch()
             assert client.read_response().body == b"opened"
