@@ -66,16 +66,9 @@ def live(errand: Errand) -> NoReturn:
 
 
 def _live(errand: Errand) -> None:
-    plan = errand.generation.plan
-    settings = plan.settings
+    settings = errand.generation.plan.settings
     log = errand.generation.error_log
-    errand.generation.surroundings.enter()
-    if captures_output(settings):
-        log.capture()
-    else:
-        log.release()  # the generation before may have had it
-    systemd.strip(os.environ)
-    set_title(f"{settings.proc_name or 'epollwsgi'}: worker [{plan.application_name or 'static'}]")
+    settle(errand)
     hook_worker = errand.hook_worker
     station = Station(
         settings,
@@ -111,9 +104,30 @@ def _live(errand: Errand) -> None:
     except Exception:
         station.report_failure(ApplicationFailed.exit_code, traceback.format_exc())
         return
-    hooks, application = errand.generation.hooks, loading.application
+    serve(errand, station, loading)
+    log.report_held_back()
+    log.flush()  # before the application's own words at the end, which may shut logging down
+    station.say_goodbye()
+
+
+def settle(errand: Errand) -> None:
+    """The process is a worker now: its environment, output and title."""
+    plan, log = errand.generation.plan, errand.generation.error_log
+    errand.generation.surroundings.enter()
+    if captures_output(plan.settings):
+        log.capture()
+    else:
+        log.release()  # the generation before may have had it
+    systemd.strip(os.environ)
+    set_title(f"{plan.settings.proc_name or 'epollwsgi'}: worker [{plan.application_name or 'static'}]")
+
+
+def serve(errand: Errand, station: Station, loading: Loading) -> None:
+    """Serve what was loaded, or the page that says why it could not be, until the worker is told to end."""
+    generation, application = errand.generation, loading.application
+    settings, hooks, log = generation.plan.settings, generation.hooks, generation.error_log
     if application is not None and (hooks.pre_request or hooks.post_request):
-        application = wrap_application(application, hooks.pre_request, hooks.post_request, hook_worker)
+        application = wrap_application(application, hooks.pre_request, hooks.post_request, errand.hook_worker)
     on_unready = None
     if loading.failure:  # its page answers ready_path, too, and is to be seen
         settings = replace(settings, ready_path="")
@@ -122,12 +136,9 @@ def _live(errand: Errand) -> None:
 
         application = served = Replaceable(application)
         on_unready = partial(show_unready, served, loading, log)
-    worker = Worker(settings, application, errand.generation.listeners, log, errand.generation.access_log, station)
+    worker = Worker(settings, application, generation.listeners, log, generation.access_log, station)
     worker.on_unready = on_unready or worker.on_unready
     worker.run()
-    log.report_held_back()
-    log.flush()  # before the application's own words at the end, which may shut logging down
-    station.say_goodbye()
 
 
 @dataclass(slots=True)

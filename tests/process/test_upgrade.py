@@ -253,7 +253,9 @@ def test_new_code_that_breaks_after_the_dry_run(start_fleet: FleetFactory, how: 
         assert "\nRuntimeError: broken on purpose\n" in log
     fleet.wait(lambda: fleet.workers() == workers, "the old workers alone")
     assert fleet.version() == "1"
-    fleet.reload("3")
+    fleet.write("3")
+    fleet.send(signal.SIGHUP)  # not `reload`: a worker that is tried again may be there just now
+    fleet.wait_for_workers(2, "3", without=workers)
     assert fleet.version() == "3"
     assert fleet.stop() == 0
 
